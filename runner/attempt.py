@@ -1,0 +1,139 @@
+"""One attempt at a run: its identity, its directory, the lifecycle, and a report whatever happened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner import __version__
+from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError
+from runner.manifest import Manifest, read_schema
+from runner.pipeline import run_lifecycle
+from runner.render import render_html
+from runner.report import Facts, Status, make_report
+from runner.rundir import RunDirectory
+from runner.world import World
+
+VOLATILE = ("description", "tracking", "budget")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """How an attempt ended: its report, where it is, and the exit code. `repeated` when it was already done."""
+
+    report: Mapping[str, Any]
+    path: Path
+    exit_code: Exit
+    repeated: bool = False
+
+
+def identify(manifest: Manifest) -> str:
+    """The run id: a hash of what is asked for, of the data and of this version; tracking and budget do not count."""
+    asked = {key: value for key, value in manifest.values.items() if key not in VOLATILE}
+    train = manifest.values["data"]["train"]
+    hashes = [_file_hash(manifest.folder / name) for name in ([train] if isinstance(train, str) else train)]
+    text = json.dumps([asked, hashes, __version__], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def attempt(manifest: Manifest, out: Path | None, world: World, *, fresh: bool) -> Attempt:
+    """Carries the manifest out in its run directory (default `runs/<name>-<run id>`) and leaves a report there.
+
+    Raises RunnerError (73) only when there is no directory to leave a report in.
+    """
+    facts = Facts(manifest=manifest, run_id=identify(manifest))
+    run = RunDirectory(out or Path("runs") / f"{manifest.values['name']}-{facts.run_id}")
+    try:
+        assert facts.run_id is not None
+        finished = run.claim(facts.run_id, fresh=fresh)
+        if finished is not None:
+            return Attempt(report=finished, path=run.path, exit_code=Exit.DONE, repeated=True)
+        run.write_json("run.lock.json", _lock(manifest, facts.run_id))
+        return _carry_out(manifest, world, run, facts)
+    finally:
+        run.close()
+
+
+def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts) -> Attempt:
+    started_at = world.now()
+    status: Status
+    try:
+        run_lifecycle(manifest, world, run, facts)
+        status, exit_code = "done", _exit_of_verdict(facts)
+    except Refused as error:
+        status, exit_code = "refused", error.exit_code
+        _remember(facts, error)
+    except Interrupted as error:
+        status, exit_code = "interrupted", error.exit_code
+        _remember(facts, error)
+    except RunnerError as error:
+        status, exit_code = "failed", error.exit_code
+        _remember(facts, error)
+    except OSError as error:
+        status, exit_code = "failed", Exit.IO
+        what = f"Reading or writing failed: {error.strerror or error}" + (
+            f" ({error.filename})" if error.filename else ""
+        )
+        facts.problems.append(Problem(code="run/io", what=what + ".", fix="Check the disk's space and health."))
+    except Exception as error:
+        status, exit_code = "failed", Exit.BUG
+        traceback.print_exc()
+        what = f"A bug of ours: {type(error).__name__}: {error}"
+        facts.problems.append(Problem(code="run/bug", what=what, fix="Please report it, with the traceback above."))
+    facts.tracking = world.tracker.finish(facts, int(exit_code))
+    report = make_report(facts, status, exit_code, started_at)
+    check_report(report)
+    run.write_text("report.html", render_html(report))
+    run.write_json("report.json", report)
+    run.event("end", status=status, exit_code=int(exit_code))
+    return Attempt(report=report, path=run.path, exit_code=exit_code)
+
+
+def check_report(report: Mapping[str, Any]) -> None:
+    """Holds our own report to its published schema; a violation is a bug of ours."""
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator(read_schema("report")).validate(report)
+
+
+def _remember(facts: Facts, error: RunnerError) -> None:
+    """Adds the error's problems, each with its place in the manifest where it only names a key."""
+    document = facts.manifest.document if facts.manifest else None
+    for problem in error.problems:
+        if document and problem.where.key and problem.where.path is None:
+            problem = problem.at(document.where(tuple(problem.where.key.split("."))))
+        facts.problems.append(problem)
+
+
+def _exit_of_verdict(facts: Facts) -> Exit:
+    """0 when tuning helped, or when the policy only warns; 3 otherwise."""
+    assert facts.plan and facts.evaluation
+    helped = facts.evaluation.comparison.verdict == "improved"
+    return Exit.DONE if helped or facts.plan.gate.policy != "enforce" else Exit.SAID_NO
+
+
+def _lock(manifest: Manifest, run_id: str) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "runner_version": __version__,
+        "manifest": str(manifest.path),
+        "manifest_sha256": hashlib.sha256(manifest.document.text.encode()).hexdigest(),
+        "overrides": list(manifest.overrides),
+        "python": platform.python_version(),
+        "command": Path(sys.argv[0]).name,
+    }
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"

@@ -1,0 +1,154 @@
+"""What a backend can be asked to do: narrow protocols, and the jobs that cross them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from runner.conversation import Completion, Example, Message
+from runner.errors import Problem
+
+Side = Literal["base", "tuned"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """How to train. Lengths are in tokens, `batch_size` in rows for one optimizer step."""
+
+    epochs: float
+    learning_rate: float
+    batch_size: int
+    max_length: int
+    schedule: str
+    warmup: float
+    weight_decay: float
+    max_grad_norm: float
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """All that a trainer needs; it never sees the manifest."""
+
+    method: str
+    hyperparameters: Hyperparameters
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    work_dir: Path
+    model_dir: Path
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to answer: greedy, at most `max_new_tokens`, `batch_size` rows at a time."""
+
+    max_new_tokens: int
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What is known of a model before its weights are loaded; None is unknown, never fine."""
+
+    name: str
+    revision: str | None
+    family: str | None
+    num_parameters: int | None
+    context_tokens: int | None
+    license: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """One point of a training curve; losses are mean nats per labelled token."""
+
+    step: int
+    loss: float | None = None
+    dev_loss: float | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """What training left behind. `train_tokens` counts real tokens processed, `labelled_tokens` those with a loss."""
+
+    method: str
+    model_dir: str
+    num_parameters: int
+    trainable_parameters: int
+    dtype: str
+    device: str
+    num_steps: int
+    train_tokens: int
+    labelled_tokens: int
+    train_seconds: float
+    tokens_per_second: float
+    final_loss: float
+    dev_loss: float | None
+    curve: tuple[CurvePoint, ...]
+    moved_adapters: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutLoss:
+    """Mean negative log-likelihood per answer token, in nats, one value a row and over all tokens."""
+
+    rows: tuple[float, ...]
+    mean: float
+    num_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowTokens:
+    """Token counts of one row by the model's own tokenizer and template, or why the row cannot be trained on."""
+
+    total: int
+    labelled: int
+    problem: str | None
+
+
+class Progress(Protocol):
+    """One long piece of work that the person watches; `advance` raises Interrupted when asked to stop."""
+
+    def advance(self, amount: int = 1, **facts: float | str) -> None: ...
+    def finish(self) -> None: ...
+
+
+class Watch(Protocol):
+    """Where long work tells how far it is. `check` raises Interrupted when the run was asked to stop."""
+
+    def stage(self, name: str) -> None: ...
+    def progress(self, label: str, total: int) -> Progress: ...
+    def say(self, line: str) -> None: ...
+    def log(self, values: Mapping[str, float], step: int) -> None: ...
+    def send_curves_to(self, sink: Callable[[Mapping[str, float], int], None]) -> None: ...
+    def check(self) -> None: ...
+
+
+class Session(Protocol):
+    """One model in memory, that can be counted with, trained, asked and scored."""
+
+    facts: ModelFacts
+
+    def count_tokens(self, examples: Sequence[Example]) -> list[RowTokens]: ...
+    def train(self, job: TrainJob, watch: Watch) -> TrainedModel: ...
+    def complete(
+        self, side: Side, prompts: Sequence[Sequence[Message]], sampling: Sampling, watch: Watch
+    ) -> list[Completion]: ...
+    def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss: ...
+
+
+class Backend(Protocol):
+    """A module of this package that trains and serves."""
+
+    def describe(self, model: str) -> ModelFacts: ...
+    def check(self, model: str) -> list[Problem]: ...
+    def open_session(self, model: str, method: str, max_length: int, cache: Path, watch: Watch) -> Session: ...
+    def environment(self) -> Mapping[str, object]: ...
+    def matmul_rate(self) -> float: ...

@@ -1,0 +1,117 @@
+"""Open models on this machine: load, count, train, answer, score."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+# Before anything imports the hub client: no telemetry, and no fetch that the person did not ask for.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+import transformers
+
+from runner.backends.base import ModelFacts, Session, Watch
+from runner.backends.local.embedded import EMBEDDED, find_gguf, missing_package
+from runner.backends.local.load import LocalSession, compute_dtype, describe_folder
+from runner.errors import Problem
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes")
+
+
+def describe(model: str) -> ModelFacts:
+    """What is known of a model without loading it: from the table of embedded models, a folder's config, or nothing."""
+    name, _, revision = model.partition("@")
+    if name in EMBEDDED:
+        entry = EMBEDDED[name]
+        return ModelFacts(
+            name=name,
+            revision=None,
+            family="llama",
+            num_parameters=entry.num_parameters,
+            context_tokens=8192,
+            license=entry.license,
+        )
+    config: dict[str, Any] = {}
+    if (Path(name) / "config.json").is_file():
+        config = json.loads((Path(name) / "config.json").read_text())
+    return describe_folder(name, revision or None, config)
+
+
+def check(model: str) -> list[Problem]:
+    """What stands against using this model here, found without loading it."""
+    name = model.partition("@")[0]
+    if name in EMBEDDED:
+        return [] if find_gguf(EMBEDDED[name]) else [missing_package(name)]
+    problems = []
+    looks_local = name.startswith((".", "/", "~"))
+    if looks_local and not (Path(name) / "config.json").is_file():
+        problems.append(
+            Problem(
+                code="model/missing",
+                what=f"There is no model in the folder '{name}' (no config.json).",
+                fix="Correct approach.model: a folder with config.json, a hub id org/name@revision, or "
+                + " or ".join(EMBEDDED)
+                + ".",
+            )
+        )
+    if not looks_local and name.count("/") != 1:
+        problems.append(
+            Problem(
+                code="model/unknown",
+                what=f"'{name}' is neither an embedded model, nor a hub id (org/name), nor a folder (./name).",
+                fix="Use " + " or ".join(EMBEDDED) + ", org/name@revision, or ./folder.",
+            )
+        )
+    return problems
+
+
+def open_session(model: str, method: str, max_length: int, cache: Path, watch: Watch) -> Session:
+    """Loads the tokenizer at once and the weights when first needed."""
+    return LocalSession(model=model, method=method, max_length=max_length, cache=cache, watch=watch)
+
+
+def matmul_rate() -> float:
+    """Measured FLOP/s of a square matrix product in the number format that models are loaded in here."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = 4096 if device == "cuda" else 1024
+    a = torch.randn(size, size).to(device, compute_dtype())
+    best = float("inf")
+    for _ in range(6):
+        started = time.perf_counter()
+        (a @ a)[0, 0].item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def environment() -> Mapping[str, object]:
+    """Versions and hardware that the figures depend on."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "num_cores": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "cuda": torch.version.cuda,
+        "packages": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,126 @@
+"""Answers and held-out loss of the model in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+from runner.backends.base import HeldOutLoss, Sampling, Watch
+from runner.backends.local.encode import Encoded, render
+from runner.backends.local.pack import ATTENTION, answer_losses, pack
+from runner.conversation import Completion, Message
+
+LOSS_ROWS = 8
+
+
+@contextlib.contextmanager
+def packed_rows(model: Any) -> Iterator[None]:
+    """While open, the model reads packed rows (`pack`); outside, it attends as transformers does by itself."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    usual = base.config._attn_implementation
+    base.set_attn_implementation(ATTENTION)
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(usual)
+
+
+class _StopWhenAsked(StoppingCriteria):  # type: ignore[misc]
+    def __init__(self, watch: Watch):
+        self._watch = watch
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        self._watch.check()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+def complete(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[Message]], sampling: Sampling, watch: Watch, label: str
+) -> list[Completion]:
+    """One greedy answer a prompt, in their order; batches are made of prompts of like length, padded on the left."""
+    model.eval()
+    texts = [render(tokenizer, prompt, answer_next=True) for prompt in prompts]
+    ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
+    stop_ids = _stop_ids(model, tokenizer)
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=sampling.max_new_tokens,
+        eos_token_id=sorted(stop_ids),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    answers: dict[int, Completion] = {}
+    progress = watch.progress(label, len(ids))
+    for begin in range(0, len(order), sampling.batch_size):
+        batch = order[begin : begin + sampling.batch_size]
+        started = time.perf_counter()
+        rows = _generate(model, [ids[i] for i in batch], config, watch)
+        seconds = (time.perf_counter() - started) / len(batch)
+        for i, row in zip(batch, rows, strict=True):
+            answers[i] = _completion(tokenizer, len(ids[i]), row, stop_ids, seconds)
+        progress.advance(len(batch))
+    progress.finish()
+    return [answers[i] for i in range(len(ids))]
+
+
+def held_out_loss(model: Any, rows: Sequence[Encoded], watch: Watch, label: str | None = None) -> HeldOutLoss:
+    """Mean nats per labelled token of each row, and over all tokens; `label` shows a progress bar."""
+    model.eval()
+    device = next(model.parameters()).device
+    means: list[float] = []
+    total, count = 0.0, 0
+    progress = watch.progress(label, len(rows)) if label else None
+    with torch.inference_mode(), packed_rows(model):
+        for begin in range(0, len(rows), LOSS_ROWS):
+            watch.check()
+            some = rows[begin : begin + LOSS_ROWS]
+            batch = {key: value.to(device) for key, value in pack(some).items()}
+            for losses in answer_losses(model, batch).split(batch["row_sizes"].tolist()):
+                means.append(float(losses.mean()))
+                total += float(losses.sum())
+                count += len(losses)
+            if progress:
+                progress.advance(len(some))
+    if progress:
+        progress.finish()
+    return HeldOutLoss(rows=tuple(means), mean=total / count, num_tokens=count)
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
+    own = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])}
+
+
+def _generate(model: Any, rows: list[list[int]], config: GenerationConfig, watch: Watch) -> list[list[int]]:
+    device = next(model.parameters()).device
+    width = max(map(len, rows))
+    pad = config.pad_token_id
+    input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            generation_config=config,
+            use_cache=True,
+            stopping_criteria=StoppingCriteriaList([_StopWhenAsked(watch)]),
+        )
+    return [row[width:].tolist() for row in output]
+
+
+def _completion(tokenizer: Any, prompt_tokens: int, row: list[int], stop_ids: set[int], seconds: float) -> Completion:
+    length = next((i for i, token in enumerate(row) if token in stop_ids), None)
+    finish: Literal["stop", "length"] = "length" if length is None else "stop"
+    text = tokenizer.decode(row[:length], skip_special_tokens=True)
+    return Completion(
+        text=text,
+        prompt_tokens=prompt_tokens,
+        output_tokens=len(row) if length is None else length + 1,
+        seconds=seconds,
+        finish=finish,
+    )

@@ -1,0 +1,213 @@
+"""One model in memory: which folder, which number format, base or tuned."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from runner.backends.base import (
+    HeldOutLoss,
+    ModelFacts,
+    RowTokens,
+    Sampling,
+    Side,
+    TrainedModel,
+    TrainJob,
+    Watch,
+)
+from runner.backends.local import generate, train
+from runner.backends.local.embedded import EMBEDDED, converted_folder
+from runner.backends.local.encode import Encoded, encode
+from runner.conversation import Completion, Example, Message
+from runner.errors import Exit, Problem, RunnerError
+
+
+class LocalSession:
+    """A model, loaded once. `base` and `tuned` share the weights: an adapter is switched, a full tune is swapped in
+    place from disk, so there are never two copies."""
+
+    def __init__(self, *, model: str, method: str, max_length: int, cache: Path, watch: Watch):
+        self.method = method
+        self.max_length = max_length
+        name, _, revision = model.partition("@")
+        self._watch = watch
+        self.folder = str(converted_folder(name, cache, watch)) if name in EMBEDDED else os.path.expanduser(name)
+        self.revision = revision or None
+        self.tokenizer, config = self._load_tokenizer(name)
+        self.facts = describe_folder(
+            name, self.revision, config.to_dict(), EMBEDDED[name].license if name in EMBEDDED else None
+        )
+        self._model: Any = None
+        self._side: Side = "base"
+        self._tuned_dir: Path | None = None
+
+    def count_tokens(self, examples: Sequence[Example]) -> list[RowTokens]:
+        """Exact counts; a row longer than `max_length` or impossible to label carries its problem."""
+        counts = []
+        for row in encode(self.tokenizer, examples):
+            if isinstance(row, str):
+                counts.append(RowTokens(total=0, labelled=0, problem=row))
+                continue
+            total = len(row.input_ids)
+            too_long = f"{total} tokens, more than hyperparameters.max_length {self.max_length}"
+            counts.append(
+                RowTokens(total=total, labelled=row.num_labelled, problem=too_long if total > self.max_length else None)
+            )
+        return counts
+
+    def train(self, job: TrainJob, watch: Watch) -> TrainedModel:
+        """Trains on the job's rows; afterwards the session answers as base and as tuned."""
+        self._use("base")
+        self._model, outcome = train.train(self._weights(), self.tokenizer, self._encoded, job, watch)
+        self._tuned_dir, self._side = job.model_dir, "tuned"
+        return outcome
+
+    def complete(
+        self, side: Side, prompts: Sequence[Sequence[Message]], sampling: Sampling, watch: Watch
+    ) -> list[Completion]:
+        """One greedy answer for each prompt, in their order."""
+        with self._answering_as(side) as model:
+            return generate.complete(model, self.tokenizer, prompts, sampling, watch, label=f"{side} answers")
+
+    def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss:
+        """How surprised the model is by the expected answers, without sampling."""
+        with self._answering_as(side) as model:
+            return generate.held_out_loss(model, self._encoded(examples), watch, label=f"{side} loss")
+
+    def _encoded(self, examples: Sequence[Example]) -> list[Encoded]:
+        rows = encode(self.tokenizer, examples)
+        for example, row in zip(examples, rows, strict=True):
+            assert isinstance(row, Encoded), f"{example.source}: {row}"  # the data stage has rejected such rows
+        return [row for row in rows if isinstance(row, Encoded)]
+
+    def _weights(self) -> Any:
+        if self._model is None:
+            self._watch.say(f"Loading {self.facts.name} ...")
+            self._model = _load_weights(self.folder, self.revision, self.method)
+        return self._model
+
+    @contextlib.contextmanager
+    def _answering_as(self, side: Side) -> Iterator[Any]:
+        self._use(side)
+        model = self._weights()
+        adapter_off = side == "base" and hasattr(model, "disable_adapter")
+        with model.disable_adapter() if adapter_off else contextlib.nullcontext():
+            yield model
+
+    def _use(self, side: Side) -> None:
+        """For a full tune, puts the other side's weights into the one model; an adapter needs no such thing."""
+        if self.method == "full" and side != self._side:
+            assert self._tuned_dir is not None, "only a trained session has a tuned side"
+            source = self.folder if side == "base" else str(self._tuned_dir)
+            self._model = None  # let go of the old copy before the new one comes
+            self._model = _load_weights(source, self.revision if side == "base" else None, self.method)
+        self._side = side
+
+    def _load_tokenizer(self, name: str) -> tuple[Any, Any]:
+        try:
+            config = AutoConfig.from_pretrained(self.folder, revision=self.revision, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, revision=self.revision, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise RunnerError(
+                Problem(
+                    code="model/unavailable",
+                    what=f"The model '{name}' could not be opened: {str(error).splitlines()[0]}",
+                    fix="Check approach.model and its revision, the network, and HF_TOKEN for a gated model.",
+                ),
+                Exit.INPUT_MISSING,
+            ) from error
+        if not tokenizer.chat_template:
+            raise RunnerError(
+                Problem(
+                    code="model/no-chat-template",
+                    what=f"The tokenizer of '{name}' has no chat template, so conversations cannot be rendered.",
+                    fix="Choose an instruct or chat variant of the model.",
+                ),
+                Exit.INPUT_MISSING,
+            )
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer, config
+
+
+def describe_folder(
+    name: str, revision: str | None, config: Mapping[str, Any], license_name: str | None = None
+) -> ModelFacts:
+    """Facts from a model's config; the parameter count is computed from the shapes of a decoder with gated MLPs."""
+    return ModelFacts(
+        name=name,
+        revision=revision,
+        family=config.get("model_type"),
+        num_parameters=_num_parameters(config),
+        context_tokens=config.get("max_position_embeddings"),
+        license=license_name,
+    )
+
+
+def _num_parameters(config: Mapping[str, Any]) -> int | None:
+    try:
+        hidden, layers, mlp = config["hidden_size"], config["num_hidden_layers"], config["intermediate_size"]
+        heads = config["num_attention_heads"]
+        kv_heads = config.get("num_key_value_heads") or heads
+        head_dim = config.get("head_dim") or hidden // heads
+        vocabulary = config["vocab_size"] * hidden
+    except (KeyError, TypeError):
+        return None
+    attention = hidden * head_dim * (2 * heads + 2 * kv_heads)
+    per_layer = attention + 3 * hidden * mlp + 2 * hidden
+    return int(layers * per_layer + vocabulary * (1 if config.get("tie_word_embeddings") else 2) + hidden)
+
+
+def compute_dtype() -> torch.dtype:
+    """bf16 on a GPU and on processors with matrix units for it (AMX); elsewhere bf16 is slower than float32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    return torch.bfloat16 if "amx_bf16" in _cpu_flags() else torch.float32
+
+
+def _cpu_flags() -> set[str]:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("flags"):
+                return set(line.split())
+    return set()
+
+
+def _load_weights(folder: str, revision: str | None, method: str) -> Any:
+    dtype = torch.float32 if method == "full" else compute_dtype()  # bf16 swallows the small updates of a full tune
+    quantization = None
+    if method == "qlora":
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    device = {"": 0} if torch.cuda.is_available() else {"": "cpu"}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            revision=revision,
+            dtype=dtype,
+            device_map=device,
+            quantization_config=quantization,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError) as error:
+        raise RunnerError(
+            Problem(
+                code="model/weights",
+                what=f"The weights of '{folder}' could not be loaded: {str(error).splitlines()[0]}",
+                fix="Check that the model is complete, in safetensors, and of an architecture transformers knows.",
+            ),
+            Exit.INPUT_MISSING,
+        ) from error
+    return model

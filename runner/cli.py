@@ -1,0 +1,193 @@
+"""The command: verbs in, exit codes out. The only place that prints, exits, and reads the environment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from runner import __version__
+from runner.console import Console, LiveWatch, table
+from runner.errors import EXIT_CODES, Exit, Problem, RunnerError
+from runner.manifest import Manifest, load_manifest, read_schema
+
+if TYPE_CHECKING:
+    from runner.world import World
+
+VERBS = ("run", "validate", "plan", "schema", "report")
+
+
+class Stop:
+    """Remembers that SIGTERM or Ctrl-C asked us to stop; the second time ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            os._exit(Exit.INTERRUPTED)
+        self.asked = True
+        os.write(2, b"\nStopping; once more to stop at once.\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    stop = Stop()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] not in VERBS and not arguments[0].startswith("-"):
+        arguments.insert(0, "run")
+    console = Console()
+    try:
+        args = _parser().parse_args(arguments)
+    except SystemExit as error:  # argparse leaves with 2, which here means nothing
+        return Exit.DONE if error.code == 0 else Exit.USAGE
+    try:
+        return int(args.verb(args, console, stop))
+    except RunnerError as error:
+        console.problems(error.problems, getattr(args, "format", "text"))
+        return int(error.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    codes = "\n".join(f"  {int(code):>3}  {meaning.meaning}" for code, meaning in EXIT_CODES.items())
+    parser = argparse.ArgumentParser(
+        prog="runner",
+        description="Carries a fine-tuning experiment from one YAML manifest to a verdict.",
+        epilog=f"`runner MANIFEST` is the same as `runner run MANIFEST`.\n\nexit codes:\n{codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"runner {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    run = verbs.add_parser("run", help="the whole lifecycle, unattended")
+    run.add_argument("--out", type=Path, help="the run directory itself (default: runs/<name>-<run id>)")
+    run.add_argument("--fresh", action="store_true", help="remove what an earlier run left in the directory")
+    run.set_defaults(verb=_run)
+    plan = verbs.add_parser("plan", help="everything known before anything is spent")
+    plan.set_defaults(verb=_plan)
+    for verb in (run, plan):
+        verb.add_argument("manifest", type=Path)
+        verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    validate = verbs.add_parser("validate", help="check manifests; every fault at once, nothing heavy loaded")
+    validate.add_argument("manifests", type=Path, nargs="+", metavar="manifest")
+    validate.add_argument("--format", choices=("text", "json", "github"), default="text")
+    validate.set_defaults(verb=_validate)
+    schema = verbs.add_parser("schema", help="print a JSON Schema")
+    schema.add_argument("name", choices=("manifest", "report"), nargs="?", default="manifest")
+    schema.set_defaults(verb=_schema)
+    report = verbs.add_parser("report", help="show a report again and redraw its HTML")
+    report.add_argument("directory", type=Path)
+    report.set_defaults(verb=_report)
+    return parser
+
+
+def _validate(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    problems: list[Problem] = []
+    worst = Exit.DONE
+    for path in args.manifests:
+        try:
+            load_manifest(path)
+        except RunnerError as error:
+            problems.extend(error.problems)
+            worst = Exit(max(worst, error.exit_code))
+    console.problems(problems, args.format)
+    if args.format == "text":
+        faulty = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}" if problems else "no problems"
+        console.line(f"{len(args.manifests)} manifest{'s' if len(args.manifests) != 1 else ''}: {faulty}")
+    return worst
+
+
+def _schema(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    console.line(json.dumps(read_schema(args.name), indent=2))
+    return Exit.DONE
+
+
+def _run(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    manifest = load_manifest(args.manifest, args.overrides)
+    out = args.out or (Path(os.environ["RUNNER_OUT"]) if os.environ.get("RUNNER_OUT") else None)
+    from runner.attempt import attempt
+
+    done = attempt(manifest, out, _world(console, stop), fresh=args.fresh)
+    if done.repeated:
+        console.line("Already done; --fresh runs it again.")
+    console.line()
+    _summary(console, done.report, done.path, args.manifest)
+    return done.exit_code
+
+
+def _plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    from runner.preview import preview
+
+    manifest: Manifest = load_manifest(args.manifest, args.overrides)
+    return preview(manifest, _world(console, stop), console)
+
+
+def _report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    from runner.render import render_html
+    from runner.rundir import RunDirectory
+
+    run = RunDirectory(args.directory)
+    report = run.read_report()
+    run.write_text("report.html", render_html(report))
+    _summary(console, report, run.path, Path(report["manifest"]["path"] or ""))
+    run.close()
+    return Exit.DONE
+
+
+def _world(console: Console, stop: Stop) -> World:
+    from runner.world import World
+
+    cache = Path(os.environ.get("RUNNER_CACHE") or Path.home() / ".cache" / "runner")
+    return World(watch=LiveWatch(console, stop), cache=cache, environment=os.environ)
+
+
+def _summary(console: Console, report: Mapping[str, Any], path: Path, manifest: Path) -> None:
+    """The end of a run on the terminal: verdict, scores, money, problems, where it all is, and what to type next."""
+    good = report["verdict"] == "improved"
+    console.line(console.paint(report["verdict_text"], "good" if good else "bold"))
+    evaluation, roi = report["evaluation"], report["roi"]
+    if evaluation:
+        rows = [("metric", "base", "tuned", "difference", "95 % interval", "verdict")]
+        for c in evaluation["comparisons"]:
+            interval = "-" if c["ci_low"] is None else f"{c['ci_low']:+.3f} to {c['ci_high']:+.3f}"
+            rows.append(
+                (
+                    c["metric"],
+                    f"{c['base']:.3f}",
+                    f"{c['tuned']:.3f}",
+                    f"{c['difference']:+.3f}",
+                    interval,
+                    c["verdict"],
+                )
+            )
+        console.line(table(rows))
+    if roi:
+        console.line(f"Return: {roi['text']}")
+    counted = [p for p in report["problems"] if p["severity"] != "note"]
+    for problem in counted:
+        where = problem["where"]
+        place = ":".join(str(where[k]) for k in ("path", "line", "column") if where[k] is not None)
+        fix = f" {problem['fix']}" if problem["fix"] else ""
+        console.line(
+            console.paint(problem["severity"], problem["severity"])
+            + f": {place + ': ' if place else ''}{problem['what']}{fix}"
+        )
+    console.line(f"report  {path / 'report.json'}")
+    console.line(f"look    {path / 'report.html'}")
+    sync = report["tracking"].get("sync")
+    if report["status"] == "interrupted":
+        console.line(f"next    runner {manifest}")
+    elif report["status"] in ("refused", "failed"):
+        console.line(f"next    mend what is named above, then: runner {manifest}")
+    elif sync:
+        console.line(f"next    {sync}")

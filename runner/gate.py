@@ -1,0 +1,165 @@
+"""Is tuning worth trying at all? The guide's decision tables, as checks that give findings with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from runner.data import Dataset
+from runner.errors import Problem, Where
+from runner.plan import GatePlan, Plan
+
+GateVerdict = Literal["fine_tune", "try_retrieval", "try_prompting", "need_data", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKind:
+    """What tuning does for a kind of task: rows it takes, and what to try instead where tuning is the wrong tool."""
+
+    minimum: int
+    recommended: int
+    reason: str
+    instead: Literal["try_retrieval", "try_prompting"] | None = None
+    fix: str = ""
+
+
+TASKS: dict[str, TaskKind] = {
+    "style": TaskKind(minimum=50, recommended=200, reason="a consistent voice at scale is what tuning is good at"),
+    "format": TaskKind(
+        minimum=100, recommended=500, reason="a structure that the model misses is learnt from examples"
+    ),
+    "jargon": TaskKind(minimum=200, recommended=1000, reason="terms that the model misuses are learnt from examples"),
+    "latency": TaskKind(minimum=100, recommended=500, reason="a learnt task needs a shorter prompt"),
+    "cost": TaskKind(minimum=100, recommended=500, reason="a learnt task needs a shorter prompt or a smaller model"),
+    "knowledge": TaskKind(
+        minimum=200,
+        recommended=1000,
+        reason="tuning teaches behaviour; facts learnt this way are recalled badly and cannot be updated",
+        instead="try_retrieval",
+        fix="Put the facts into the prompt by retrieval. If this is about behaviour after all, set gate.task.",
+    ),
+    "reasoning": TaskKind(
+        minimum=500,
+        recommended=2000,
+        reason="reasoning gains more from worked steps in the prompt or from a stronger model",
+        instead="try_prompting",
+        fix="Try worked steps in the prompt, or a stronger model, first.",
+    ),
+}
+
+USUAL: dict[str, dict[str, tuple[float, float]]] = {
+    "adapter": {"epochs": (1, 3), "batch_size": (4, 16), "rank": (8, 64), "dropout": (0, 0.1)},
+    "full": {"epochs": (1, 2), "batch_size": (16, 64)},
+}
+USUAL_RATE: dict[str, dict[str, tuple[float, float]]] = {
+    "adapter": {"large": (1e-4, 2e-4), "small": (1e-4, 2e-3)},
+    "full": {"large": (1e-5, 5e-5), "small": (1e-5, 5e-4)},
+}
+MIN_TEST, GOOD_TEST = 20, 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the gate says, and why; `says_no` is set whether or not the policy enforces it."""
+
+    verdict: GateVerdict
+    says_no: bool
+    policy: str
+    reason: str
+    task: str
+    findings: tuple[Problem, ...]
+
+
+def decide(plan: Plan, dataset: Dataset) -> Decision:
+    """The static gate: free, and before anything is trained."""
+    gate = plan.gate
+    if gate.policy == "skip":
+        note = Problem(code="gate/skipped", what=f"The gate was skipped: {gate.reason}", severity="warning")
+        return _decision(gate, "skipped", (note,))
+    findings = (*_task_findings(gate, len(dataset.train)), *_test_findings(len(dataset.test)), *_range_findings(plan))
+    errors = {finding.code for finding in findings if finding.severity == "error"}
+    verdict: GateVerdict = "fine_tune"
+    if "gate/wrong-tool" in errors:
+        verdict = TASKS[gate.task].instead or verdict
+    elif errors:
+        verdict = "need_data"
+    return _decision(gate, verdict, findings)
+
+
+def _decision(gate: GatePlan, verdict: GateVerdict, findings: tuple[Problem, ...]) -> Decision:
+    return Decision(
+        verdict=verdict,
+        says_no=verdict not in ("fine_tune", "skipped"),
+        policy=gate.policy,
+        reason=gate.reason,
+        task=gate.task,
+        findings=findings,
+    )
+
+
+def _task_findings(gate: GatePlan, num_train: int) -> Iterator[Problem]:
+    task = TASKS[gate.task]
+    if task.instead:
+        yield Problem(
+            code="gate/wrong-tool",
+            what=f"The task is '{gate.task}': {task.reason}.",
+            where=Where(key="gate.task"),
+            fix=task.fix,
+        )
+    else:
+        yield Problem(code="gate/task", what=f"The task is '{gate.task}': {task.reason}.", severity="note")
+    if num_train < task.minimum:
+        yield Problem(
+            code="gate/too-few-rows",
+            what=f"{num_train} rows to train on; '{gate.task}' takes at least {task.minimum}.",
+            where=Where(key="data.train"),
+            fix=f"Collect {task.minimum - num_train} more, or put a few examples into the prompt instead.",
+        )
+    elif num_train < task.recommended:
+        yield Problem(
+            code="gate/few-rows",
+            what=f"{num_train} rows to train on; '{gate.task}' is better with {task.recommended} or more.",
+            where=Where(key="data.train"),
+            fix="Expect a gain, and a larger one with more rows.",
+            severity="warning",
+        )
+
+
+def _test_findings(num_test: int) -> Iterator[Problem]:
+    if num_test >= GOOD_TEST:
+        return
+    too_few = num_test < MIN_TEST
+    yield Problem(
+        code="gate/too-few-test-rows" if too_few else "gate/few-test-rows",
+        what=f"{num_test} test rows give "
+        + ("no usable verdict." if too_few else "a wide interval: only a large gain can be shown."),
+        where=Where(key="data.split.test"),
+        fix=f"Hold out at least {GOOD_TEST} (raise data.split.test, or add rows).",
+        severity="error" if too_few else "warning",
+    )
+
+
+def _range_findings(plan: Plan) -> Iterator[Problem]:
+    method = "full" if plan.approach == "full" else "adapter"
+    size = plan.model_facts.num_parameters
+    known: Mapping[str, tuple[float, float]] = USUAL[method]
+    if size is not None:
+        known = {**known, "learning_rate": USUAL_RATE[method]["small" if size < 1_000_000_000 else "large"]}
+    for key, (low, high) in known.items():
+        value = getattr(plan.hyperparameters, key)
+        if not low <= value <= high:
+            yield Problem(
+                code="gate/unusual",
+                what=f"{key} {value:g} is outside the usual {low:g} to {high:g} for {plan.approach}.",
+                where=Where(key=f"hyperparameters.{key}"),
+                fix="Nothing, if it is on purpose.",
+                severity="warning",
+            )
+    if size is None:
+        yield Problem(
+            code="gate/unknown-size",
+            what="The model's size is unknown before it is loaded, so its learning rate was not judged.",
+            where=Where(key="approach.model"),
+            severity="note",
+        )

@@ -1,0 +1,82 @@
+"""What the person asked for: a manifest that has passed the schema and the rules between keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from runner.backends import APPROACHES
+from runner.document import Document, check_schema, read_document, set_value
+from runner.errors import Exit, Problem, RunnerError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A valid manifest as written; `values` holds only what stands there, `document` where it stands."""
+
+    path: Path
+    document: Document
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The written values, as plain data."""
+        values: dict[str, Any] = self.document.value
+        return values
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths in the manifest start from."""
+        return self.path.parent
+
+
+@cache
+def read_schema(name: str) -> Mapping[str, Any]:
+    """A schema by name (`manifest`, `report`): from the installed package, or from the repository."""
+    here = Path(__file__).parent
+    for folder in (here / "schemas", here.parent / "schemas"):
+        path = folder / f"{name}.schema.json"
+        if path.is_file():
+            schema: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return schema
+    raise FileNotFoundError(f"{name}.schema.json is not part of this installation")
+
+
+def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
+    """Reads, overrides and checks a manifest; raises RunnerError (64, 66, 78) with every fault found."""
+    document = read_document(path)
+    for assignment in overrides:
+        set_value(document, assignment)
+    problems = check_schema(document, read_schema("manifest"))
+    if not problems:
+        problems = list(_cross_rules(document))
+    if problems:
+        raise RunnerError(problems, Exit.MANIFEST)
+    return Manifest(path=path, document=document, overrides=tuple(overrides))
+
+
+def _cross_rules(document: Document) -> Iterator[Problem]:
+    """Rules that join several keys, which the schema cannot say well."""
+    values = document.value
+    kind = values["approach"]["kind"]
+    if APPROACHES[kind].module is None:
+        built = ", ".join(name for name, vendor in APPROACHES.items() if vendor.module)
+        yield Problem(
+            code="approach/not-built",
+            what=f"The approach '{kind}' is not built yet.",
+            where=document.where(("approach", "kind"), value=True),
+            fix=f"Use one of: {built}.",
+        )
+    split = values["data"].get("split", {})
+    held_out = split.get("dev", 0.1) + split.get("test", 0.2)
+    if held_out > 0.8:
+        yield Problem(
+            code="data/split",
+            what=f"dev and test together take {held_out:.0%} of the rows, which leaves too little to train on.",
+            where=document.where(("data", "split")),
+            fix="Keep them at 0.8 or less together.",
+        )

@@ -1,0 +1,149 @@
+"""All facts of a run -> one versioned JSON, the same whether it was done, refused, failed or interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from runner import __version__
+from runner.backends.base import TrainedModel
+from runner.conversation import Example
+from runner.cost import Estimate
+from runner.data import Dataset
+from runner.errors import EXIT_CODES, Exit, Problem
+from runner.evaluate import Evaluation
+from runner.gate import Decision
+from runner.manifest import Manifest
+from runner.plan import Plan
+from runner.roi import Roi
+
+SCHEMA_VERSION = 1
+Status = Literal["done", "refused", "failed", "interrupted"]
+
+
+@dataclass(kw_only=True)
+class Facts:
+    """What is known of the run so far; the stages fill it in, and the report is made of whatever there is."""
+
+    manifest: Manifest | None = None
+    run_id: str | None = None
+    plan: Plan | None = None
+    data: Dataset | None = None
+    estimate: Estimate | None = None
+    decision: Decision | None = None
+    training: TrainedModel | None = None
+    evaluation: Evaluation | None = None
+    roi: Roi | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    tracking: Mapping[str, Any] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def make_report(facts: Facts, status: Status, exit_code: Exit, started_at: str) -> dict[str, Any]:
+    """The report as plain JSON data; parts that the run did not come to are null."""
+    plan, evaluation = facts.plan, facts.evaluation
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "runner_version": __version__,
+        "run_id": facts.run_id,
+        "name": plan.name if plan else _written(facts.manifest, "name"),
+        "description": plan.description if plan else _written(facts.manifest, "description"),
+        "status": status,
+        "exit_code": int(exit_code),
+        "exit_meaning": EXIT_CODES[exit_code].meaning,
+        "started_at": started_at,
+        "verdict": _verdict(facts, status),
+        "verdict_text": _verdict_text(facts, status),
+        "manifest": {
+            "path": str(facts.manifest.path) if facts.manifest else None,
+            "overrides": list(facts.manifest.overrides) if facts.manifest else [],
+            "values": to_json(plan.values) if plan else None,
+            "origins": dict(plan.origins) if plan else None,
+        },
+        "model": to_json(plan.model_facts) if plan else None,
+        "data": _data(facts.data) if facts.data else None,
+        "gate": to_json(facts.decision) if facts.decision else None,
+        "cost": _cost(facts) if facts.estimate else None,
+        "training": to_json(facts.training) if facts.training else None,
+        "evaluation": to_json(evaluation) if evaluation else None,
+        "roi": to_json(facts.roi) if facts.roi else None,
+        "tracking": to_json(facts.tracking),
+        "environment": to_json(facts.environment),
+        "timings": {name: round(seconds, 3) for name, seconds in facts.timings.items()},
+        "problems": [to_json(problem) for problem in all_problems(facts)],
+    }
+
+
+def all_problems(facts: Facts) -> list[Problem]:
+    """What went wrong first, then every stage's findings."""
+    found = list(facts.problems)
+    for part in (facts.data, facts.decision, facts.evaluation):
+        found.extend(problem for problem in (part.findings if part else ()) if problem not in found)
+    return found
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses, tuples and paths as plain JSON data; a number that is none (NaN, infinity) becomes null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [to_json(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _data(data: Dataset) -> dict[str, Any]:
+    rows: dict[str, Sequence[Example]] = {"train": data.train, "dev": data.dev, "test": data.test}
+    return {
+        "num_rows": data.num_rows,
+        "num_kept": data.num_rows - data.num_dropped,
+        "num_dropped": data.num_dropped,
+        "dropped_reasons": dict(data.dropped_reasons),
+        "split": {name: len(part) for name, part in rows.items()},
+        "tokens": to_json(data.tokens),
+        "sources": to_json(data.sources),
+        "findings": to_json(data.findings),
+    }
+
+
+def _cost(facts: Facts) -> dict[str, Any]:
+    """The estimate beside what it took in fact."""
+    hours = sum(facts.timings.values()) / 3600
+    price = facts.plan.budget.usd_per_hour if facts.plan else None
+    actual = {"hours": hours, "usd": None if price is None else price * hours}
+    return {"estimate": to_json(facts.estimate), "actual": actual}
+
+
+def _verdict(facts: Facts, status: Status) -> str | None:
+    if facts.evaluation:
+        return facts.evaluation.comparison.verdict
+    if status == "refused" and facts.decision and facts.decision.says_no:
+        return facts.decision.verdict
+    return None
+
+
+def _verdict_text(facts: Facts, status: Status) -> str:
+    if facts.evaluation:
+        return facts.evaluation.text
+    reasons = " ".join(p.what for p in all_problems(facts) if p.severity == "error")
+    opening = {
+        "done": "Done.",
+        "refused": "Not trained: the run was refused before it spent anything.",
+        "failed": "No verdict: the run failed.",
+        "interrupted": "No verdict yet: the run was interrupted.",
+    }[status]
+    return f"{opening} {reasons}".strip()
+
+
+def _written(manifest: Manifest | None, key: str) -> str | None:
+    return manifest.values.get(key) if manifest else None

@@ -1,0 +1,151 @@
+"""The run directory: one run at a time, files that appear whole or not at all, and a note of every event."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from runner.errors import Exit, Problem, RunnerError, Where
+
+STAGES = ("data", "gate", "train", "model", "evaluation", "wandb")
+FILES = ("report.json", "report.html", "run.lock.json", "events.jsonl")
+
+
+class RunDirectory:
+    """An opened and locked run directory; `close` gives it back. The lock dies with the process."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock: IO[str] | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / ".lock").open("a+")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunnerError(self._locked(), Exit.RUN_DIRECTORY) from error
+        except OSError as error:
+            raise RunnerError(self._unusable(error), Exit.RUN_DIRECTORY) from error
+        self._lock.truncate(0)
+        self._lock.write(f"{socket.gethostname()} pid {os.getpid()}\n")
+        self._lock.flush()
+
+    def close(self) -> None:
+        """Gives the directory back; another run may then take it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def folder(self, stage: str) -> Path:
+        """The stage's own folder."""
+        path = self.path / stage
+        path.mkdir(exist_ok=True)
+        return path
+
+    def claim(self, run_id: str, *, fresh: bool) -> Mapping[str, Any] | None:
+        """Takes the directory for a run: the report of the same run if it is finished, else None.
+
+        Raises RunnerError (73) when it holds another run or files that are not ours, unless `fresh`, which removes
+        what an earlier run left (and nothing else).
+        """
+        if fresh:
+            self._clear()
+        lock_file = self.path / "run.lock.json"
+        if not lock_file.is_file():
+            strangers = sorted(p.name for p in self.path.iterdir() if p.name not in (*STAGES, *FILES, ".lock"))
+            if strangers:
+                raise RunnerError(self._foreign(strangers), Exit.RUN_DIRECTORY)
+            self._clear()
+            return None
+        held = json.loads(lock_file.read_text(encoding="utf-8")).get("run_id")
+        if held != run_id:
+            problem = Problem(
+                code="run/other-run",
+                what=f"The directory holds another run ({held}); this one is {run_id}.",
+                where=Where(path=str(self.path)),
+                fix="Give another --out, or --fresh to remove what the earlier run left.",
+            )
+            raise RunnerError(problem, Exit.RUN_DIRECTORY)
+        report = self.path / "report.json"
+        if report.is_file():
+            found: Mapping[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+            if found.get("status") == "done":
+                return found
+        self._clear()
+        return None
+
+    def read_report(self) -> Mapping[str, Any]:
+        """The report of a run that ended here; raises RunnerError (66) when there is none."""
+        try:
+            report: Mapping[str, Any] = json.loads((self.path / "report.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            problem = Problem(
+                code="report/missing",
+                what="There is no readable report.json in this directory.",
+                where=Where(path=str(self.path)),
+                fix="Name the directory of a run that has ended.",
+            )
+            raise RunnerError(problem, Exit.INPUT_MISSING) from error
+        return report
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Writes a JSON file whole; NaN and infinity are refused."""
+        text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=False, allow_nan=False)
+        return self.write_text(name, text + "\n")
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Writes a text file whole: a reader sees the old file or the new one, never a part."""
+        path = self.path / name
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        return path
+
+    def event(self, name: str, **facts: Any) -> None:
+        """Adds one line to events.jsonl."""
+        line = json.dumps({"time": time.time(), "event": name, **facts}, ensure_ascii=False, default=str)
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _clear(self) -> None:
+        for name in STAGES:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _locked(self) -> Problem:
+        holder = ""
+        if self._lock is not None:
+            self._lock.seek(0)
+            holder = f" ({self._lock.read().strip()})"
+        return Problem(
+            code="run/locked",
+            what=f"Another run is working in this directory{holder}.",
+            where=Where(path=str(self.path)),
+            fix="Wait for it, or give another --out.",
+        )
+
+    def _unusable(self, error: OSError) -> Problem:
+        return Problem(
+            code="run/unwritable",
+            what=f"The run directory cannot be written: {error.strerror}.",
+            where=Where(path=str(self.path)),
+            fix=f"Give another --out, or make it writable: chown {os.getuid()}:{os.getgid()} {self.path}",
+        )
+
+    def _foreign(self, names: list[str]) -> Problem:
+        return Problem(
+            code="run/foreign-files",
+            what=f"The directory holds files that no run of ours wrote: {', '.join(names[:3])}.",
+            where=Where(path=str(self.path)),
+            fix="Give another --out, or an empty directory.",
+        )

@@ -1,0 +1,84 @@
+"""Facts -> the keys of a tracker: the manifest key, the report key and the tracked key are one word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from runner.backends.wandb import RunSettings, WandbRun
+from runner.plan import Plan
+from runner.report import Facts, to_json
+
+
+class Tracker(Protocol):
+    """Where a run is followed from outside; no call raises or changes the result."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None: ...
+    def finish(self, facts: Facts, exit_code: int) -> Mapping[str, Any]: ...
+
+
+class NullTracker:
+    """Tracks nothing, because the manifest says so or the run never came that far."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Ignores the values."""
+
+    def finish(self, facts: Facts, exit_code: int) -> Mapping[str, Any]:
+        """Says that nothing was tracked."""
+        return {"wandb": "off", "url": None, "note": None}
+
+
+class WandbTracker:
+    """Tracks in Weights & Biases: online when a key is there, offline otherwise."""
+
+    def __init__(self, plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str]):
+        wanted = plan.tracking.wandb
+        has_key = bool(environment.get("WANDB_API_KEY"))
+        online = wanted == "online" or (wanted == "auto" and has_key and environment.get("WANDB_MODE") != "offline")
+        settings = RunSettings(
+            mode="online" if online else "offline",
+            project=plan.tracking.project,
+            entity=plan.tracking.entity,
+            name=f"{plan.name}-{run_id}",
+            run_id=run_id,
+            tags=plan.tracking.tags,
+            config={"manifest": to_json(plan.values), "model": to_json(plan.model_facts)},
+            folder=folder,
+        )
+        self._folder = folder
+        self._run = WandbRun(settings)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Adds points to the training curves."""
+        self._run.log(values, step)
+
+    def finish(self, facts: Facts, exit_code: int) -> Mapping[str, Any]:
+        """Writes scores, ROI and verdict into the run's summary and closes it; says where it went."""
+        self._run.summarize(_summary(facts))
+        self._run.finish(exit_code)
+        sync = f"wandb sync {self._folder}/wandb/offline-run-*" if self._run.mode == "offline" else None
+        return {"wandb": self._run.mode, "url": self._run.url, "note": self._run.note, "sync": sync}
+
+
+def open_tracker(plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str]) -> Tracker:
+    """The tracker that the manifest asks for."""
+    return NullTracker() if plan.tracking.wandb == "off" else WandbTracker(plan, run_id, folder, environment)
+
+
+def _summary(facts: Facts) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if facts.evaluation:
+        values["verdict"] = facts.evaluation.comparison.verdict
+        for comparison in facts.evaluation.comparisons:
+            for key in ("base", "tuned", "difference", "ci_low", "ci_high"):
+                values[f"evaluation/{comparison.metric}/{key}"] = getattr(comparison, key)
+    if facts.decision:
+        values["gate/verdict"] = facts.decision.verdict
+    if facts.roi:
+        for key in ("saving_usd_per_month", "payback_months", "pays_back", "net_usd_over_horizon"):
+            values[f"roi/{key}"] = getattr(facts.roi, key)
+    if facts.training:
+        for key in ("train_seconds", "tokens_per_second", "dev_loss", "final_loss"):
+            values[f"training/{key}"] = getattr(facts.training, key)
+    return values

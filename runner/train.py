@@ -1,0 +1,33 @@
+"""The train stage: hands the job to the backend and guards what comes back."""
+
+from __future__ import annotations
+
+from runner.backends.base import Session, TrainedModel, TrainJob, Watch
+from runner.data import Dataset
+from runner.errors import Exit, Problem, RunnerError
+from runner.plan import Plan
+from runner.rundir import RunDirectory
+
+
+def train(plan: Plan, dataset: Dataset, session: Session, run: RunDirectory, watch: Watch) -> TrainedModel:
+    """Trains; raises RunnerError when the loss stops being a number or the adapter learned nothing at all."""
+    job = TrainJob(
+        method=plan.approach,
+        hyperparameters=plan.hyperparameters,
+        train=dataset.train,
+        dev=dataset.dev,
+        work_dir=run.folder("train"),
+        model_dir=run.folder("model"),
+        seed=plan.seed,
+    )
+    trained = session.train(job, watch)
+    if trained.moved_adapters < 1:
+        raise RunnerError(
+            Problem(
+                code="train/nothing-learned",
+                what=f"After training, {1 - trained.moved_adapters:.0%} of the adapter's layers are as they began.",
+                fix="Check hyperparameters.target_modules and the learning rate; this model may need another target.",
+            ),
+            Exit.MANIFEST,
+        )
+    return trained
