@@ -102,6 +102,7 @@ class RunDirectory:
     def write_text(self, name: str, text: str) -> Path:
         """Writes a text file whole: a reader sees the old file or the new one, never a part."""
         path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from runner.backends.base import HeldOutLoss, Sampling, Watch
 from runner.backends.local.encode import Encoded, render
-from runner.backends.local.pack import ATTENTION, answer_losses, pack
+from runner.backends.local.pack import ATTENTION, MIN_SHARED, answer_losses, pack
 from runner.conversation import Completion, Message
 
 LOSS_ROWS = 8
@@ -55,11 +56,12 @@ def complete(
         pad_token_id=tokenizer.pad_token_id,
     )
     answers: dict[int, Completion] = {}
+    cache = _prefix_cache(model, ids)
     progress = watch.progress(label, len(ids))
     for begin in range(0, len(order), sampling.batch_size):
         batch = order[begin : begin + sampling.batch_size]
         started = time.perf_counter()
-        rows = _generate(model, [ids[i] for i in batch], config, watch)
+        rows = _generate(model, [ids[i] for i in batch], config, cache, watch)
         seconds = (time.perf_counter() - started) / len(batch)
         for i, row in zip(batch, rows, strict=True):
             answers[i] = _completion(tokenizer, len(ids[i]), row, stop_ids, seconds)
@@ -96,17 +98,42 @@ def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
     return {tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])}
 
 
-def _generate(model: Any, rows: list[list[int]], config: GenerationConfig, watch: Watch) -> list[list[int]]:
+def _prefix_cache(model: Any, rows: list[list[int]]) -> DynamicCache | None:
+    """Keys and values of the tokens that all prompts begin with (the system prompt), computed once; None if too few."""
+    limit = min(map(len, rows)) - 1
+    length = next((i for i in range(limit) if any(row[i] != rows[0][i] for row in rows)), limit)
+    if length < MIN_SHARED or len(rows) < 2:
+        return None
+    cache = DynamicCache(config=model.config)
+    shared = torch.tensor([rows[0][:length]], device=next(model.parameters()).device)
+    with torch.inference_mode():
+        model(input_ids=shared, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def _generate(
+    model: Any, rows: list[list[int]], config: GenerationConfig, cache: DynamicCache | None, watch: Watch
+) -> list[list[int]]:
+    """Continues each row; a row is padded on the left, or behind the prefix that the cache already holds."""
     device = next(model.parameters()).device
     width = max(map(len, rows))
-    pad = config.pad_token_id
-    input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    shared = cache.get_seq_length() if cache else 0
+    pads = [[config.pad_token_id] * (width - len(row)) for row in rows]
+    input_ids = torch.tensor(
+        [row[:shared] + pad + row[shared:] for row, pad in zip(rows, pads, strict=True)], device=device
+    )
+    mask = torch.tensor(
+        [[1] * shared + [0] * len(pad) + [1] * (width - shared - len(pad)) for pad in pads], device=device
+    )
     with torch.inference_mode():
+        held = copy.deepcopy(cache)
+        if held is not None:
+            held.batch_repeat_interleave(len(rows))
         output = model.generate(
             input_ids=input_ids,
             attention_mask=mask,
             generation_config=config,
+            past_key_values=held,
             use_cache=True,
             stopping_criteria=StoppingCriteriaList([_StopWhenAsked(watch)]),
         )

@@ -35,7 +35,8 @@ def shared_prefix(rows: Sequence[Encoded]) -> int:
 def pack(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
     """A micro-batch of T tokens: the shared prefix (P, perhaps 0), then each row's own part.
 
-    `input_ids`, `position_ids` (1, T); `gather` (rows, L) where the own tokens of each row stand, filled up with 0;
+    `input_ids`, `position_ids` (1, T); `gather` (rows, L) where the own tokens of each row stand after the
+    prefix, filled up with 0;
     `scatter` (T - P,) where they stand in the flattened `gather`; `logits_to_keep` (N,) the positions that predict a
     label; `labels` (N,); `row_sizes` (rows,) labels of each row.
     """
@@ -56,7 +57,7 @@ def pack(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         sizes.append(len(answered))
         ids.extend(row.input_ids[prefix:])
         positions.extend(range(prefix, prefix + own))
-        gather.append([*range(begin, begin + own), *[0] * (longest - own)])
+        gather.append([*range(begin - prefix, begin - prefix + own), *[0] * (longest - own)])
         scatter.extend(range(i * longest, i * longest + own))
     return {
         "input_ids": torch.tensor([ids]),
@@ -91,23 +92,21 @@ def packed_attention(
     prefix = query.shape[2] - len(scatter)
     options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
 
-    def own(states: torch.Tensor) -> torch.Tensor:
-        picked = states[0].index_select(1, gather.view(-1))
-        return picked.view(-1, rows, longest, states.shape[3]).transpose(0, 1)
+    def divide(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        shared, rest = states.split((prefix, len(scatter)), dim=2)
+        picked = rest[0].index_select(1, gather.view(-1))
+        return shared, picked.view(-1, rows, longest, states.shape[3]).transpose(0, 1)
 
-    own_keys, own_values, mask = own(key), own(value), None
+    (q0, q), (k0, k), (v0, v) = divide(query), divide(key), divide(value)
+    mask = None
     if prefix:
-        own_keys = torch.cat((key[:, :, :prefix].expand(rows, -1, -1, -1), own_keys), dim=2)
-        own_values = torch.cat((value[:, :, :prefix].expand(rows, -1, -1, -1), own_values), dim=2)
+        k = torch.cat((k0.expand(rows, -1, -1, -1), k), dim=2)
+        v = torch.cat((v0.expand(rows, -1, -1, -1), v), dim=2)
         mask = torch.ones(longest, prefix + longest, dtype=torch.bool, device=query.device).tril(prefix)
-    answer = F.scaled_dot_product_attention(
-        own(query), own_keys, own_values, attn_mask=mask, is_causal=mask is None, **options
-    )
+    answer = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, **options)
     answer = answer.transpose(1, 2).flatten(0, 1).index_select(0, scatter)
     if prefix:
-        shared = F.scaled_dot_product_attention(
-            query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], is_causal=True, **options
-        )
+        shared = F.scaled_dot_product_attention(q0, k0, v0, is_causal=True, **options)
         answer = torch.cat((shared[0].transpose(0, 1), answer))
     return answer.unsqueeze(0), None
 

@@ -22,7 +22,7 @@ from runner.backends.local.pack import answer_losses, pack
 from runner.conversation import Example
 from runner.errors import Exit, Problem, RunnerError
 
-DEV_LOOKS = 3
+DEV_LOOKS = 2
 
 
 class _PackedTrainer(SFTTrainer):  # type: ignore[misc]
@@ -156,7 +156,7 @@ def _arguments(job: TrainJob, num_steps: int) -> SFTConfig:
         warmup_steps=hyper.warmup,
         weight_decay=hyper.weight_decay,
         max_grad_norm=hyper.max_grad_norm,
-        optim="adamw_torch_fused" if on_gpu else "adamw_torch",
+        optim="adamw_torch_fused",
         bf16=False,  # the weights already have the number format they compute in
         use_cpu=not on_gpu,
         gradient_checkpointing=False,
