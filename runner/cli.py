@@ -20,7 +20,7 @@ from runner.manifest import Manifest, load_manifest, read_schema
 if TYPE_CHECKING:
     from runner.world import World
 
-VERBS = ("run", "validate", "plan", "schema", "report")
+VERBS = ("run", "validate", "plan", "schema", "report", "prepare")
 
 
 class Stop:
@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="show a report again and redraw its HTML")
     report.add_argument("directory", type=Path)
     report.set_defaults(verb=_report)
+    prepare = verbs.add_parser("prepare", help="convert or fetch a model into the cache, so that runs start at once")
+    prepare.add_argument("model")
+    prepare.set_defaults(verb=_prepare)
     return parser
 
 
@@ -141,6 +144,15 @@ def _report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     run.write_text("report.html", render_html(report))
     _summary(console, report, run.path, Path(report["manifest"]["path"] or ""))
     run.close()
+    return Exit.DONE
+
+
+def _prepare(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    world = _world(console, stop)
+    backend = world.load_backend("lora")
+    world.require(backend.check(args.model))
+    facts = backend.open_session(args.model, "lora", 2048, world.cache, world.watch).facts
+    console.line(f"{facts.name} is ready: {facts.family}, {facts.num_parameters or 0:,} parameters")
     return Exit.DONE
 
 

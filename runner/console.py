@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 from runner.errors import Interrupted, Problem
 
 LINE_SECONDS = 10.0
+SNIPPET_WIDTH = 120
 COLOURS = {"error": "31;1", "warning": "33", "note": "36", "dim": "2", "bold": "1", "good": "32;1"}
 
 
@@ -44,15 +46,16 @@ class Console:
 
     def _screen(self, problem: Problem) -> str:
         place = f"{problem.where}: " if str(problem.where) else ""
-        head = f"{place}{self.paint(problem.severity, problem.severity)}: {problem.what} "
+        head = f"{place}{self.paint(problem.severity, problem.severity)}: {_printable(problem.what)} "
         lines = [head + self.paint(f"[{problem.code}]", "dim")]
         snippet = _snippet(problem)
         if snippet:
-            number, text, column = snippet
-            pointer = "".join("\t" if c == "\t" else " " for c in text[: column - 1]) + "^"
-            lines += [f"  {number:>4} | {text}", "       | " + self.paint(pointer, problem.severity)]
+            text, before = snippet
+            margin = f"  {problem.where.line:>4} | "
+            pointer = "".join("\t" if c == "\t" else " " * _width(c) for c in before) + "^"
+            lines += [margin + text, " " * (len(margin) - 2) + "| " + self.paint(pointer, problem.severity)]
         if problem.fix:
-            lines.append(f"  fix: {problem.fix}")
+            lines.append(f"  fix: {_printable(problem.fix)}")
         return "\n".join(lines)
 
 
@@ -203,13 +206,25 @@ def _escape(text: str, more: str = "") -> str:
     return text
 
 
-def _snippet(problem: Problem) -> tuple[int, str, int] | None:
+def _snippet(problem: Problem) -> tuple[str, str] | None:
+    """The line of a problem, of a long one the part around its place, and what of it stands before the place."""
     where = problem.where
     if not where.path or where.line is None or where.column is None:
         return None
     try:
-        lines = Path(where.path).read_text(encoding="utf-8", errors="replace").splitlines()
-        text = lines[where.line - 1]
+        lines = Path(where.path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        text = _printable(lines[where.line - 1])
     except (OSError, IndexError):
         return None
-    return where.line, text[:160], where.column
+    start = max(0, where.column - 1 - SNIPPET_WIDTH // 2) if len(text) > SNIPPET_WIDTH else 0
+    return text[start : start + SNIPPET_WIDTH], text[start : where.column - 1]
+
+
+def _printable(text: str) -> str:
+    """Text that cannot move the cursor or colour the terminal; tabs stay."""
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _width(char: str) -> int:
+    """Columns that a character takes on a terminal."""
+    return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -78,12 +78,14 @@ def check_budget(plan: Plan, estimate: Estimate) -> None:
         if limit is None:
             continue
         if band is None:
-            what = f"budget.{key} is set, but the cost cannot be estimated: the model's size is unknown."
+            unknown = "model's size" if estimate.hours is None else "machine's price"
+            what = f"budget.{key} is set, but the cost cannot be estimated: the {unknown} is unknown."
+            fix = f"Remove budget.{key}" + (", or give budget.usd_per_hour." if estimate.hours else ".")
         elif band.expected > limit:
             what = f"The run is expected to take {band.expected:.3g}, more than budget.{key} {limit:g}."
+            fix = "Lower hyperparameters.epochs, use fewer rows or a smaller model, or raise the budget."
         else:
             continue
-        fix = "Lower hyperparameters.epochs, use fewer rows or a smaller model, or raise the budget."
         problems.append(Problem(code="budget/exceeded", what=what, where=Where(key=f"budget.{key}"), fix=fix))
     if problems:
         raise Refused(problems)

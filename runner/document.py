@@ -1,7 +1,7 @@
 """YAML text -> values and a map of places; schema check; every fault with its line, column and cure.
 
-Plain scalars follow the YAML 1.2 core schema: `2e-4` is a number, `no` and `012` are text. PyYAML's pure-Python
-composer keeps the mark of every key and value, which is what the places are made of.
+Plain scalars follow the YAML 1.2 core schema, but a leading zero makes text: `2e-4` is a number, `no` and `012` are
+text. PyYAML's pure-Python composer keeps the mark of every key and value, which is what the places are made of.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ _WORDS: dict[str, Value] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_OLD_TRUE = ("yes", "Yes", "YES", "on", "On", "ON", "y", "Y")
-_OLD_FALSE = ("no", "No", "NO", "off", "Off", "OFF", "n", "N")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,16 +50,28 @@ class Place:
 
 @dataclass(kw_only=True)
 class Document:
-    """A parsed file: `value` is plain data, `places` maps each key path to its place."""
+    """A parsed file: `value` is plain data, `places` maps each key path to its place, `overridden` came by `--set`."""
 
     path: str
     text: str
-    value: Value
+    value: Value = None
     places: dict[KeyPath, Place] = field(default_factory=dict)
+    overridden: set[KeyPath] = field(default_factory=set)
+
+    def get(self, *path: str | int, default: Value = None) -> Value:
+        """The value at a key path, or the default where the path leads nowhere."""
+        value = self.value
+        for part in path:
+            if not isinstance(value, dict) or part not in value:
+                return default
+            value = value[part]
+        return value
 
     def where(self, path: KeyPath, *, value: bool = False) -> Where:
         """The place of a key (or of its value); of the nearest parent when the key is not written."""
         for end in range(len(path), -1, -1):
+            if path[:end] in self.overridden:
+                return Where(path="--set", key=dotted(path))
             place = self.places.get(path[:end])
             if place is not None:
                 line, column = (place.value_line, place.value_column) if value else (place.line, place.column)
@@ -90,19 +101,17 @@ def read_document(path: Path) -> Document:
 
 def parse_document(raw: bytes, path: str) -> Document:
     """Parses YAML bytes; raises RunnerError (78) with every fault found."""
-    text = _decode(raw, path)
-    document = Document(path=path, text=text, value=None)
+    document = Document(path=path, text=_decode(raw, path))
     problems: list[Problem] = []
-    try:
-        _check_events(text, document, problems)
-        node = None if problems else yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise RunnerError(_syntax_problem(error, document), Exit.MANIFEST) from error
+    node = _compose(document, problems)
     if not problems and not isinstance(node, yaml.MappingNode):
-        what = "The file is empty." if node is None else "The file is not a mapping of keys to values."
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+        what = "The file is empty." if node is None else f"The file must be a group of keys, not {kind}."
         fix = "Start with 'name: my-experiment'; `runner schema` prints every key."
-        problems.append(Problem(code="manifest/not-a-mapping", what=what, where=document.where(()), fix=fix))
+        where = document.where(()) if node is None else _where(node, document, ())
+        problems.append(Problem(code="manifest/not-a-mapping", what=what, where=where, fix=fix))
     if not problems and node is not None:
+        document.places[()] = _place(node, node)
         document.value = _build(node, (), document, problems)
     if problems:
         raise RunnerError(problems, Exit.MANIFEST)
@@ -119,56 +128,111 @@ def _decode(raw: bytes, path: str) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
         problem = Problem(
             code="manifest/not-utf8",
-            what=f"The file is not UTF-8: byte 0x{raw[error.start]:02x} cannot be read.",
-            where=Where(path=path, line=line, column=column),
+            what=f"The file is not UTF-8: byte 0x{error.object[error.start]:02x} cannot be read.",
+            where=_where_after(error.object[: error.start].decode(), path),
             fix="Save the file as UTF-8.",
         )
         raise RunnerError(problem, Exit.MANIFEST) from error
     return text
 
 
-def _check_events(text: str, document: Document, problems: list[Problem]) -> None:
+def _where_after(text: str, path: str) -> Where:
+    """The place of the character that follows this beginning of a file."""
+    lines = f"{text}|".splitlines()
+    return Where(path=path, line=len(lines), column=len(lines[-1]))
+
+
+def _compose(document: Document, problems: list[Problem]) -> yaml.Node | None:
+    """The text as PyYAML's tree; None when it is empty or faulty."""
+    try:
+        _check_events(document, problems)
+        return None if problems else yaml.compose(document.text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        problems.append(_syntax_problem(error, document))
+        return None
+
+
+def _check_events(document: Document, problems: list[Problem]) -> None:
     """Depth, aliases, tags and a second document, found on the event stream before anything is composed."""
     depth = documents = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        mark = event.start_mark
-        assert mark is not None, "every event of a text has a mark"
-        where = Where(path=document.path, line=mark.line + 1, column=mark.column + 1)
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                what = f"The file is nested more than {MAX_DEPTH} levels deep."
-                problem = Problem(code="manifest/too-deep", what=what, where=where, fix="Flatten it.")
-                raise RunnerError(problem, Exit.MANIFEST)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        elif isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents == 2:
-                fix = "Put each experiment into a file of its own."
-                problems.append(
-                    Problem(code="manifest/two-documents", what="A second document begins.", where=where, fix=fix)
-                )
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            fix = "Write the value out; manifests are read by people and by diff."
-            problems.append(
-                Problem(code="manifest/alias", what="Anchors and aliases are not allowed.", where=where, fix=fix)
-            )
-        if tag := getattr(event, "tag", None):
-            what = f"The tag '{tag}' is not allowed."
-            problems.append(Problem(code="manifest/tag", what=what, where=where, fix="Write a plain value."))
+    where = Where(path=document.path, line=1, column=1)
+
+    def add(code: str, what: str, fix: str) -> None:
+        problems.append(Problem(code=f"manifest/{code}", what=what, where=where, fix=fix))
+
+    try:
+        for event in yaml.parse(document.text, Loader=yaml.SafeLoader):
+            mark = event.start_mark
+            assert mark is not None, "every event of a text has a mark"
+            where = Where(path=document.path, line=mark.line + 1, column=mark.column + 1)
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    add("too-deep", f"The file is nested more than {MAX_DEPTH} levels deep.", "Flatten it.")
+                    return
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents == 2:
+                    add("two-documents", "A second document begins.", "Put each experiment into a file of its own.")
+            elif isinstance(event, yaml.ScalarEvent) and (half := _SURROGATE.search(event.value)):
+                what = f"'\\u{ord(half[0]):04x}' is half a character."
+                add("half-character", what, "Write the character itself.")
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                fix = "Write the value out; manifests are read by people and by diff."
+                add("alias", "Anchors and aliases are not allowed.", fix)
+            if tag := getattr(event, "tag", None):
+                tag = tag.replace("tag:yaml.org,2002:", "!!")
+                add("tag", f"The tag '{tag}' is not allowed.", "Remove it; the form of a value says what it is.")
+    except (ValueError, OverflowError):  # PyYAML does not check the number of a \U escape or of %YAML
+        add("syntax", "This is not YAML: what follows holds a number that is out of range.", "Write it another way.")
 
 
 def _syntax_problem(error: yaml.YAMLError, document: Document) -> Problem:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error).splitlines()[0]
-    where = Where(path=document.path, line=mark.line + 1, column=mark.column + 1) if mark else document.where(())
     fix = "Check the indentation, the ':' after keys, and quotes around text with special characters."
+    for pattern, at_context, better, cure in _SYNTAX:
+        if found := re.match(pattern, what):
+            what, fix = found.expand(better), cure
+            mark = getattr(error, "context_mark", None) if at_context else mark
+            break
+    if isinstance(error, yaml.reader.ReaderError):
+        where = _where_after(document.text[: error.position], document.path)
+    else:
+        where = Where(path=document.path, line=mark.line + 1, column=mark.column + 1) if mark else document.where(())
     return Problem(code="manifest/syntax", what=f"This is not YAML: {what}.", where=where, fix=fix)
+
+
+_SYNTAX = (  # PyYAML's words, whether the place is where the construct begins, ours, and the cure
+    (
+        "mapping values are not allowed",
+        False,
+        "a ':' is not expected here",
+        "If it is part of a text, put the text in quotes; else look at the indentation and the line above.",
+    ),
+    (r"found character '\\t'", False, "a tab stands in the indentation", "Indent with spaces."),
+    (r"found character '(.)'", False, r"a text cannot begin with '\1'", "Put the text in quotes."),
+    (
+        "expected <block end>",
+        False,
+        "this does not fit what stands before it",
+        "Check its indentation, and the text before it for a quote that ends too early.",
+    ),
+    ("found unexpected end of stream", True, "the quote that opens here is never closed", "Close it."),
+    (
+        r"expected ',' or '(.)'",
+        True,
+        r"the bracket that opens here is not closed by '\1', or a ',' is missing in it",
+        "Close it, and put text with special characters in quotes.",
+    ),
+    ("could not find expected ':'", True, "a ':' is missing after this", "Write it as key: value."),
+    ("found unknown escape", False, r"\g<0>", r"Use single quotes, or write \\ for a backslash."),
+    ("unacceptable character", False, "a control character stands here", "Remove it."),
+)
 
 
 def _build(node: yaml.Node, path: KeyPath, document: Document, problems: list[Problem]) -> Value:
@@ -216,7 +280,7 @@ def resolve(text: str) -> Value:
     if _INT.fullmatch(text):
         return int(text) if len(text) < 100 else float("inf")
     if _BASED_INT.fullmatch(text):
-        return int(text, 0)
+        return int(text, 0) if len(text) < 100 else float("inf")
     if _FLOAT.fullmatch(text):
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
@@ -239,29 +303,28 @@ def set_value(document: Document, assignment: str) -> None:
     """Applies `key.sub=value` (value read as YAML) on top of the file; raises RunnerError (64) when malformed."""
     key, equals, text = assignment.partition("=")
     path: KeyPath = tuple(key.strip().split("."))
-    where = Where(path="--set", line=1, column=1, key=key.strip())
+    where = Where(path="--set", key=key.strip())
     if not equals or not all(path):
         fix = "Write it as --set hyperparameters.epochs=3"
         problem = Problem(code="usage/set", what=f"'--set {assignment}' is not key=value.", where=where, fix=fix)
         raise RunnerError(problem, Exit.USAGE)
-    source = Document(path="--set", text=text, value=None)
+    source = Document(path="--set", text=text)
     problems: list[Problem] = []
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise RunnerError(_syntax_problem(error, source).at(where), Exit.USAGE) from error
+    node = _compose(source, problems)
     value = None if node is None else _build(node, (), source, problems)
     if problems:
         raise RunnerError([problem.at(where) for problem in problems], Exit.USAGE)
     target = document.value
-    for part in path[:-1]:
+    for end, part in enumerate(path[:-1], start=1):
+        if part not in target:
+            document.overridden.add(path[:end])
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
-            problem = Problem(
-                code="usage/set", what=f"'{key}' goes through a value that has no keys.", where=where, fix=""
-            )
-            raise RunnerError(problem, Exit.USAGE)
+            what = f"'{dotted(path[:end])}' is {_show(target)}, which has no keys to set."
+            fix = f"Set it as a whole: --set {dotted(path[:end])}=..."
+            raise RunnerError(Problem(code="usage/set", what=what, where=where, fix=fix), Exit.USAGE)
     target[path[-1]] = value
+    document.overridden.add(path)
     for old in [p for p in document.places if p[: len(path)] == path]:
         del document.places[old]
 
@@ -270,64 +333,91 @@ def set_value(document: Document, assignment: str) -> None:
 
 
 def check_schema(document: Document, schema: Mapping[str, Any]) -> list[Problem]:
-    """Every violation of a JSON Schema (2020-12), sorted by place."""
-    from jsonschema import Draft202012Validator  # 0.1 s to import, and not needed when the YAML itself is faulty
+    """Every violation of a JSON Schema (2020-12); a whole number is one without a point or exponent."""
+    from jsonschema import Draft202012Validator, validators  # 0.1 s, and not needed when the YAML itself is faulty
 
-    problems = [
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    errors = list(validators.extend(Draft202012Validator, type_checker=types)(schema).iter_errors(document.value))
+    mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
+    return [
         problem
-        for error in Draft202012Validator(schema).iter_errors(document.value)
+        for error in errors
+        if error.validator == "type" or not mistyped.intersection(_rests_on(error, schema))
         for problem in _schema_problems(error, document, schema)
     ]
-    return sorted(problems, key=lambda p: (p.where.line or 0, p.where.column or 0))
+
+
+def _rests_on(error: Any, root: Mapping[str, Any]) -> Iterator[KeyPath]:
+    """The values that an error speaks of: when one has the wrong type, that alone is the fault."""
+    path: KeyPath = tuple(error.absolute_path)
+    yield path
+    for cause in _conditional(error, root).get("if", {}).get("required", ()):
+        yield (*path, cause)
+
+
+def _conditional(error: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema with the `if` whose `then` is violated; empty when the error comes from none."""
+    steps = list(error.absolute_schema_path)
+    if "if" not in steps:
+        return {}
+    holder = root
+    for step in steps[: steps.index("if")]:
+        holder = holder[step]
+    return holder
 
 
 def _schema_problems(error: Any, document: Document, root: Mapping[str, Any]) -> Iterator[Problem]:
     path: KeyPath = tuple(error.absolute_path)
     key, keyword, rule, value = dotted(path), error.validator, error.validator_value, error.instance
+    within = f" in '{key}'" if key else ""
     if keyword == "additionalProperties":
         known = error.schema.get("properties", {})
         for extra in [name for name in value if name not in known]:
-            where = document.where((*path, extra))
-            what = f"Unknown key '{extra}'" + (f" in '{key}'." if key else ".")
-            yield Problem(code="manifest/unknown-key", what=what, where=where, fix=_key_hint(extra, known, root))
+            where, fix = document.where((*path, extra)), _key_hint(extra, known, root)
+            yield Problem(code="manifest/unknown-key", what=f"Unknown key '{extra}'{within}.", where=where, fix=fix)
         return
-    at_key, at_value = document.where(path), document.where(path, value=True)
+    where = document.where(path, value=True)
     if keyword == "required":
         missing = next(name for name in rule if name not in value and f"'{name}'" in error.message)
-        entry = error.schema.get("properties", {}).get(missing, {})
-        what = f"The key '{missing}' is missing" + (f" in '{key}'." if key else ".")
-        yield Problem(code="manifest/missing-key", what=what, where=at_key, fix=_example(missing, entry))
+        holder = _conditional(error, root)
+        entry = (holder or error.schema).get("properties", {}).get(missing, {})
+        what, where = f"The key '{missing}' is missing{within}", document.where(path)
+        if holder:
+            cause = holder["if"]["required"][0]
+            what, where = f"{what}; '{cause}' as written needs it", document.where((*path, cause), value=True)
+        yield Problem(code="manifest/missing-key", what=f"{what}.", where=where, fix=_example(missing, entry))
     elif keyword == "type":
         what = f"'{key}' must be {_type_name(rule)}, not {_show(value)}."
-        fix = _type_hint(value, rule) or _example(str(path[-1]) if path else "", error.schema)
-        yield Problem(code="manifest/wrong-type", what=what, where=at_value, fix=fix)
-    elif keyword in ("enum", "const"):
-        allowed = [rule] if keyword == "const" else rule
-        near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
-        fix = (f"Did you mean '{near[0]}'? " if near else "") + "Allowed: " + ", ".join(map(str, allowed)) + "."
-        yield Problem(code="manifest/bad-value", what=f"'{key}' cannot be {_show(value)}.", where=at_value, fix=fix)
+        fix = _type_hint(value, error.schema) or _example(str(path[-1]), error.schema)
+        yield Problem(code="manifest/wrong-type", what=what, where=where, fix=fix)
+    elif keyword == "enum":
+        what, fix = f"'{key}' cannot be {_show(value)}.", _choices(value, rule)
+        yield Problem(code="manifest/bad-value", what=what, where=where, fix=fix)
     elif keyword in _LIMITS:
-        fix = f"Write a value {_range(error.schema)}."
         what = f"'{key}' is {_show(value)}, which must be {_LIMITS[keyword]} {rule}."
-        yield Problem(code="manifest/out-of-range", what=what, where=at_value, fix=fix)
+        fix = f"Write a value {_range(error.schema)}."
+        yield Problem(code="manifest/out-of-range", what=what, where=where, fix=fix)
+    elif keyword == "uniqueItems":
+        second = next(i for i, item in enumerate(value) if item in value[:i])
+        what, where = f"{_show(value[second])} stands twice in '{key}'.", document.where((*path, second))
+        yield Problem(code="manifest/bad-value", what=what, where=where, fix="Keep one of them.")
     else:
-        what = f"'{key}' is {_show(value)}: {_PHRASES.get(keyword, error.message)}"
-        what = what.replace("{rule}", str(rule))
-        yield Problem(code="manifest/bad-value", what=what, where=at_value, fix=_example(str(path[-1]), error.schema))
+        phrase = _PHRASES.get(keyword, error.message).format(value=_show(value), rule=rule)
+        fix = _slug(value, rule) if keyword == "pattern" else ""
+        fix = fix or _example(str(path[-1]), error.schema)
+        yield Problem(code="manifest/bad-value", what=f"'{key}' {phrase}.", where=where, fix=fix)
 
 
 _LIMITS = {
     "minimum": "at least",
-    "maximum": "at most",
     "exclusiveMinimum": "greater than",
+    "maximum": "at most",
     "exclusiveMaximum": "less than",
 }
 _PHRASES = {
-    "pattern": "it does not have the form {rule}.",
-    "minLength": "it must have at least {rule} characters.",
-    "maxLength": "it must have at most {rule} characters.",
-    "minItems": "it must have at least {rule} entries.",
-    "uniqueItems": "an entry stands twice.",
+    "pattern": "is {value}, which does not have the form {rule}",
+    "minLength": "must have {rule} or more characters",
+    "minItems": "must have {rule} or more entries",
 }
 _TYPE_NAMES = {
     "object": "a group of keys",
@@ -352,24 +442,46 @@ def _show(value: Value) -> str:
     if isinstance(value, list):
         return "a list"
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + '..."'
+    return text if len(text) <= 60 else text[:57] + "..." + ('"' if isinstance(value, str) else "")
 
 
-def _type_hint(value: Value, rule: str | list[str]) -> str:
-    kinds = {rule} if isinstance(rule, str) else set(rule)
-    if isinstance(value, str) and "boolean" in kinds and value in (*_OLD_TRUE, *_OLD_FALSE):
-        return f"Write {'true' if value in _OLD_TRUE else 'false'}; in YAML 1.2 '{value}' is text."
-    if isinstance(value, str) and kinds & {"integer", "number"}:
-        bare = value.strip().lstrip("0") or "0"
-        if isinstance(resolve(bare), int | float) and value.strip()[:1] == "0" and len(value) > 1:
-            return f"Write {bare}; with a leading zero it is text."
-        if isinstance(resolve(value.replace("_", "").replace(",", "").strip()), int | float):
-            return f"Write {value.replace('_', '').replace(',', '').strip()}, without quotes or separators."
-    if kinds == {"string"} and isinstance(value, int | float):
+def _choices(value: Value, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
+    return (f"Did you mean '{near[0]}'? " if near else "") + "Allowed: " + ", ".join(allowed) + "."
+
+
+def _type_hint(value: Value, schema: Mapping[str, Any]) -> str:
+    kinds = {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
+    if "enum" in schema:
+        return _choices(value, schema["enum"])
+    if isinstance(value, str):
+        number = _bare_number(value)
+        if "number" in kinds and number or "integer" in kinds and isinstance(resolve(number), int):
+            return f"Write {number}; quotes, separators and leading zeros make it text."
+        if "object" in kinds and (key := re.match(r"\w+:(?=\S)", value)):
+            return f"Write a space after '{key[0]}'."
+        if "array" in kinds:
+            return f"Write [{_show(value)}]."
+    elif "string" in kinds and isinstance(value, int | float):
         return "Put it in quotes."
-    if kinds == {"integer"} and isinstance(value, float):
-        return f"Write {round(value)}."
+    elif "integer" in kinds and isinstance(value, float):
+        nearest = max(schema.get("minimum", -math.inf), min(round(value), schema.get("maximum", math.inf)))
+        return f"Write {nearest}."
     return ""
+
+
+def _bare_number(text: str) -> str:
+    """The number that was meant by text such as `012`, `1_000`, `20,000` or `0,5`; empty when it is none."""
+    bare = text.strip().replace("_", "")
+    thousands = re.fullmatch(r"[-+]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?", bare)
+    bare = re.sub(r"^([-+]?)0+(?=[0-9])", r"\1", bare.replace(",", "" if thousands else "."))
+    value = resolve(bare)
+    return bare if type(value) in (int, float) and math.isfinite(value) else ""
+
+
+def _slug(text: str, pattern: str) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return f"Write {slug}." if re.search(pattern, slug) else ""
 
 
 def _range(schema: Mapping[str, Any]) -> str:
@@ -386,14 +498,27 @@ def _example(key: str, schema: Mapping[str, Any]) -> str:
 
 
 def _key_hint(extra: str, known: Mapping[str, Any], root: Mapping[str, Any]) -> str:
-    normal = {name.replace("_", "").lower(): name for name in known}
-    same = normal.get(extra.replace("_", "").replace("-", "").lower())
-    near = [same] if same else difflib.get_close_matches(extra, known, n=1, cutoff=0.6)
+    plain = _squash(extra)
+    near = [name for name in known if _squash(name) == plain]
+    homes = [(section, name) for section, name in _keys(root, root) if _squash(name) == plain]
+    if not near and not homes:
+        near = difflib.get_close_matches(extra, known, n=1, cutoff=0.6)
     if near:
         return f"Did you mean '{near[0]}'?"
-    for section, entry in root.get("properties", {}).items():
-        if extra in entry.get("properties", {}):
-            return f"'{extra}' belongs in '{section}'."
-        if extra == section:
-            return f"'{extra}' belongs at the top level."
+    if homes:
+        sections = [f"in '{dotted(section)}'" if section else "at the top level" for section, _ in homes]
+        return f"'{homes[0][1]}' belongs {' or '.join(sections)}."
     return "Known keys: " + ", ".join(known) + "."
+
+
+def _squash(key: str) -> str:
+    return re.sub("[-_ ]", "", key).lower()
+
+
+def _keys(schema: Mapping[str, Any], root: Mapping[str, Any], section: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Every key of the schema with the section that it belongs in."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    for name, entry in schema.get("properties", {}).items():
+        yield section, name
+        yield from _keys(entry, root, (*section, name))

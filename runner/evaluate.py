@@ -128,7 +128,7 @@ def describe(comparison: Comparison, margin: float) -> str:
     """The comparison as a sentence for people."""
     metric = METRICS[comparison.metric]
     show = _percent if metric.unit == "share" else _nats
-    sides = f"{metric.title}: base {show(comparison.base)}, tuned {show(comparison.tuned)}"
+    sides = f"{metric.title[0].upper()}{metric.title[1:]}: base {show(comparison.base)}, tuned {show(comparison.tuned)}"
     if comparison.ci_low is None or comparison.ci_high is None:
         return f"Inconclusive. {sides} on {comparison.num_rows} rows, too few for an interval."
     points = _points if metric.unit == "share" else _signed_nats
@@ -153,7 +153,7 @@ def _percent(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f} points"
+    return f"{100 * value:+z.1f} points"
 
 
 def _nats(value: float) -> str:
@@ -161,7 +161,7 @@ def _nats(value: float) -> str:
 
 
 def _signed_nats(value: float) -> str:
-    return f"{value:+.3f} nats"
+    return f"{value:+z.3f} nats"
 
 
 def _score(
@@ -269,10 +269,11 @@ def _samples(
 ) -> tuple[Mapping[str, Any], ...]:
     """A few rows for people to look at: the first of each kind of change in the primary metric."""
     primary = next(iter(scores["base"]))
+    sign = 1 if METRICS[primary].higher_is_better else -1
     kinds: dict[int, list[Mapping[str, Any]]] = {1: [], 0: [], -1: []}
     for i, row in enumerate(rows):
         base, tuned = (scores[side][primary][i].value for side in SIDES)
-        change = 0 if base is None or tuned is None else (tuned > base) - (tuned < base)
+        change = 0 if base is None or tuned is None else sign * ((tuned > base) - (tuned < base))
         sample = {
             "question": row.prompt[-1].content,
             "expected": row.expected,

@@ -52,18 +52,18 @@ def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
     for assignment in overrides:
         set_value(document, assignment)
     problems = check_schema(document, read_schema("manifest"))
-    if not problems:
-        problems = list(_cross_rules(document))
+    problems.extend(_cross_rules(document, problems))
     if problems:
+        problems.sort(key=lambda problem: (problem.where.line or 0, problem.where.column or 0))
         raise RunnerError(problems, Exit.MANIFEST)
     return Manifest(path=path, document=document, overrides=tuple(overrides))
 
 
-def _cross_rules(document: Document) -> Iterator[Problem]:
-    """Rules that join several keys, which the schema cannot say well."""
-    values = document.value
-    kind = values["approach"]["kind"]
-    if APPROACHES[kind].module is None:
+def _cross_rules(document: Document, problems: Sequence[Problem]) -> Iterator[Problem]:
+    """Rules that join several keys, which the schema cannot say well; each looks only at keys without a problem."""
+    faulty = {problem.where.key for problem in problems}
+    kind = document.get("approach", "kind")
+    if "approach.kind" not in faulty and kind in APPROACHES and APPROACHES[kind].module is None:
         built = ", ".join(name for name, vendor in APPROACHES.items() if vendor.module)
         yield Problem(
             code="approach/not-built",
@@ -71,12 +71,13 @@ def _cross_rules(document: Document) -> Iterator[Problem]:
             where=document.where(("approach", "kind"), value=True),
             fix=f"Use one of: {built}.",
         )
-    split = values["data"].get("split", {})
-    held_out = split.get("dev", 0.1) + split.get("test", 0.2)
-    if held_out > 0.8:
-        yield Problem(
-            code="data/split",
-            what=f"dev and test together take {held_out:.0%} of the rows, which leaves too little to train on.",
-            where=document.where(("data", "split")),
-            fix="Keep them at 0.8 or less together.",
-        )
+    shares = read_schema("manifest")["properties"]["data"]["properties"]["split"]["properties"]
+    if not faulty.intersection(f"data.split.{part}" for part in shares):
+        held_out = sum(document.get("data", "split", part, default=entry["default"]) for part, entry in shares.items())
+        if held_out > 0.8:
+            yield Problem(
+                code="data/split",
+                what=f"dev and test together take {held_out:.0%} of the rows, which leaves too little to train on.",
+                where=document.where(("data", "split")),
+                fix="Keep them at 0.8 or less together.",
+            )

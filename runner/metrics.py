@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,20 +50,20 @@ def json_valid(answer: Answer) -> Score:
     if answer.schema is None:
         return Score(value=None, reason="no eval.json_schema given")
     try:
-        value = json.loads(answer.output)
+        value = _parse(answer.output)
+        return Score(value=float(_validator(json.dumps(answer.schema, sort_keys=True)).is_valid(value)))
     except (ValueError, RecursionError):
         return Score(value=0.0)
-    return Score(value=float(_validator(json.dumps(answer.schema, sort_keys=True)).is_valid(value)))
 
 
 def field_f1(answer: Answer) -> Score:
     """F1 over (path, value) pairs of the JSON; an answer that is no JSON has none of them right."""
     try:
-        wanted = Counter(_leaves(json.loads(answer.expected)))
-    except ValueError:
+        wanted = Counter(_leaves(_parse(answer.expected)))
+    except (ValueError, RecursionError):
         return Score(value=None, reason="the expected answer is not JSON")
     try:
-        given = Counter(_leaves(json.loads(answer.output)))
+        given = Counter(_leaves(_parse(answer.output)))
     except (ValueError, RecursionError):
         return Score(value=0.0)
     common = (wanted & given).total()
@@ -80,6 +81,8 @@ def loss(answer: Answer) -> Score:
     """Mean negative log-likelihood of the expected answer, in nats per token."""
     if answer.loss is None:
         return Score(value=None, reason="this model gives no token probabilities")
+    if not math.isfinite(answer.loss):
+        return Score(value=None, reason="the loss is not a finite number")
     return Score(value=answer.loss)
 
 
@@ -92,13 +95,22 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def _leaves(value: Any, path: str = "$") -> Iterator[tuple[str, str]]:
+def _parse(text: str) -> Any:
+    """The JSON value; raises ValueError also on NaN and Infinity, which Python takes for JSON."""
+    return json.loads(text, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}")
+            yield from _leaves(item, (*path, key))
     elif isinstance(value, list) and value:
         for i, item in enumerate(value):
-            yield from _leaves(item, f"{path}[{i}]")
+            yield from _leaves(item, (*path, i))
     else:
         yield path, json.dumps(value, sort_keys=True)
 

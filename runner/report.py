@@ -80,11 +80,11 @@ def make_report(facts: Facts, status: Status, exit_code: Exit, started_at: str) 
 
 
 def all_problems(facts: Facts) -> list[Problem]:
-    """What went wrong first, then every stage's findings."""
-    found = list(facts.problems)
-    for part in (facts.data, facts.decision, facts.evaluation):
-        found.extend(problem for problem in (part.findings if part else ()) if problem not in found)
-    return found
+    """What went wrong first, then every stage's findings; one told twice stays once, with its place."""
+    parts = (facts.data, facts.decision, facts.evaluation)
+    found = [*facts.problems, *(finding for part in parts if part for finding in part.findings)]
+    placed = {(problem.code, problem.what) for problem in found if problem.where.path}
+    return list(dict.fromkeys(p for p in found if p.where.path or (p.code, p.what) not in placed))
 
 
 def to_json(value: Any) -> Any:

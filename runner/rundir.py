@@ -15,7 +15,7 @@ from typing import IO, Any
 from runner.errors import Exit, Problem, RunnerError, Where
 
 STAGES = ("data", "gate", "train", "model", "evaluation", "wandb")
-FILES = ("report.json", "report.html", "run.lock.json", "events.jsonl")
+FILES = ("report.json", "report.html", "events.jsonl", "run.lock.json")  # the one that says whose it is goes last
 
 
 class RunDirectory:
@@ -28,13 +28,13 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = (path / ".lock").open("a+")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock.truncate(0)
+            self._lock.write(f"{socket.gethostname()} pid {os.getpid()}\n")
+            self._lock.flush()
         except BlockingIOError as error:
             raise RunnerError(self._locked(), Exit.RUN_DIRECTORY) from error
         except OSError as error:
             raise RunnerError(self._unusable(error), Exit.RUN_DIRECTORY) from error
-        self._lock.truncate(0)
-        self._lock.write(f"{socket.gethostname()} pid {os.getpid()}\n")
-        self._lock.flush()
 
     def close(self) -> None:
         """Gives the directory back; another run may then take it."""
@@ -51,19 +51,20 @@ class RunDirectory:
     def claim(self, run_id: str, *, fresh: bool) -> Mapping[str, Any] | None:
         """Takes the directory for a run: the report of the same run if it is finished, else None.
 
-        Raises RunnerError (73) when it holds another run or files that are not ours, unless `fresh`, which removes
-        what an earlier run left (and nothing else).
+        Raises RunnerError (73) when no run of ours began here and yet it holds files, which are then somebody's, or
+        when it holds another run, unless `fresh`, which removes what that left (and nothing else).
         """
-        if fresh:
-            self._clear()
         lock_file = self.path / "run.lock.json"
         if not lock_file.is_file():
-            strangers = sorted(p.name for p in self.path.iterdir() if p.name not in (*STAGES, *FILES, ".lock"))
+            ours = (".lock", *(f".{name}.partial" for name in FILES))
+            strangers = sorted(p.name for p in self.path.iterdir() if p.name not in ours)
             if strangers:
                 raise RunnerError(self._foreign(strangers), Exit.RUN_DIRECTORY)
+            return None
+        if fresh:
             self._clear()
             return None
-        held = json.loads(lock_file.read_text(encoding="utf-8")).get("run_id")
+        held = (_read_object(lock_file) or {}).get("run_id", "its run.lock.json is unreadable")
         if held != run_id:
             problem = Problem(
                 code="run/other-run",
@@ -72,26 +73,23 @@ class RunDirectory:
                 fix="Give another --out, or --fresh to remove what the earlier run left.",
             )
             raise RunnerError(problem, Exit.RUN_DIRECTORY)
-        report = self.path / "report.json"
-        if report.is_file():
-            found: Mapping[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-            if found.get("status") == "done":
-                return found
+        report = _read_object(self.path / "report.json")
+        if report is not None and report.get("status") == "done":
+            return report
         self._clear()
         return None
 
     def read_report(self) -> Mapping[str, Any]:
         """The report of a run that ended here; raises RunnerError (66) when there is none."""
-        try:
-            report: Mapping[str, Any] = json.loads((self.path / "report.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        report = _read_object(self.path / "report.json")
+        if report is None:
             problem = Problem(
                 code="report/missing",
                 what="There is no readable report.json in this directory.",
                 where=Where(path=str(self.path)),
                 fix="Name the directory of a run that has ended.",
             )
-            raise RunnerError(problem, Exit.INPUT_MISSING) from error
+            raise RunnerError(problem, Exit.INPUT_MISSING)
         return report
 
     def write_json(self, name: str, value: Any) -> Path:
@@ -150,3 +148,12 @@ class RunDirectory:
             where=Where(path=str(self.path)),
             fix="Give another --out, or an empty directory.",
         )
+
+
+def _read_object(path: Path) -> Mapping[str, Any] | None:
+    """The JSON object in a file; None when the file is missing, torn or holds something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

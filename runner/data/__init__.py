@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from runner.backends.base import Session
+from runner.backends.base import RowTokens, Session
 from runner.conversation import Example
 from runner.data.rows import Row, SourceFile, read_file
 from runner.data.split import part_of
@@ -59,19 +59,21 @@ def prepare_data(plan: Plan, session: Session, folder: Path) -> Dataset:
         source, found = read_file(path, plan.data.format, plan.data.system)
         sources.append(source)
         rows.extend(found)
-    rows, tokens = _count(rows, session)
+    rows, counts = _count(rows, session)
     _write_lines(folder / "ledger.jsonl", (_ledger_entry(row) for row in rows))
     dropped = [row for row in rows if row.reason is not None]
     _check_dropped(dropped, len(rows), plan.data, folder / "ledger.jsonl")
     examples = [row.example for row in rows if row.example is not None]
     parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
-    for example in examples:
-        parts[part_of(example.question_id, plan.seed, plan.data.dev, plan.data.test)].append(example)
+    train_tokens = 0
+    for example, count in zip(examples, counts, strict=True):
+        part = part_of(example.question_id, plan.seed, plan.data.dev, plan.data.test)
+        parts[part].append(example)
+        train_tokens += count.total if part == "train" else 0
     for name, members in parts.items():
         if not members:
             raise RunnerError(_empty_part(name, len(examples)), Exit.DATA_REJECTED)
         _write_lines(folder / f"{name}.jsonl", (_as_chat(example) for example in members))
-    totals = {example.source: total for example, (total, _) in tokens.items()}
     return Dataset(
         train=tuple(parts["train"]),
         dev=tuple(parts["dev"]),
@@ -80,45 +82,45 @@ def prepare_data(plan: Plan, session: Session, folder: Path) -> Dataset:
         num_rows=len(rows),
         num_dropped=len(dropped),
         dropped_reasons=dict(Counter(_reason_kind(row.reason) for row in dropped if row.reason)),
-        tokens=_token_report(list(tokens.values())),
-        train_tokens=sum(totals[example.source] for example in parts["train"]),
+        tokens=_token_report(counts),
+        train_tokens=train_tokens,
         findings=tuple(_findings(examples, dropped)),
     )
 
 
-def _count(rows: Sequence[Row], session: Session) -> tuple[list[Row], dict[Example, tuple[int, int]]]:
+def _count(rows: Sequence[Row], session: Session) -> tuple[list[Row], list[RowTokens]]:
     """Token counts of every usable row; a row too long or impossible to label is dropped with that reason."""
     counts = iter(session.count_tokens([row.example for row in rows if row.example is not None]))
-    kept: dict[Example, tuple[int, int]] = {}
-    result = []
+    kept, result = [], []
     for row in rows:
         if row.example is not None:
             count = next(counts)
             if count.problem is None:
-                kept[row.example] = (count.total, count.labelled)
+                kept.append(count)
             else:
                 row = replace(row, example=None, reason=count.problem)
         result.append(row)
     return result, kept
 
 
-def _token_report(counts: list[tuple[int, int]]) -> TokenReport:
-    totals = sorted(total for total, _ in counts)
+def _token_report(counts: Sequence[RowTokens]) -> TokenReport:
+    totals = sorted(count.total for count in counts)
     deciles = quantiles(totals, n=10, method="inclusive") if len(totals) > 1 else totals * 9
     return TokenReport(
         total=sum(totals),
-        labelled=sum(labelled for _, labelled in counts),
+        labelled=sum(count.labelled for count in counts),
         median=round(deciles[4]),
         p90=round(deciles[8]),
         longest=totals[-1],
-        longest_answer=max(labelled for _, labelled in counts),
+        longest_answer=max(count.labelled for count in counts),
     )
 
 
 def _check_dropped(dropped: list[Row], num_rows: int, plan: DataPlan, ledger: Path) -> None:
     allowed = plan.max_dropped_fraction
-    if len(dropped) <= allowed * num_rows and len(dropped) < num_rows:
+    if len(dropped) / num_rows <= allowed and len(dropped) < num_rows:
         return
+    over = f", more than the allowed {100 * allowed:g} %" if len(dropped) < num_rows else ""
     problems = [
         Problem(
             code="data/row",
@@ -131,7 +133,7 @@ def _check_dropped(dropped: list[Row], num_rows: int, plan: DataPlan, ledger: Pa
     problems.append(
         Problem(
             code="data/too-many-dropped",
-            what=f"{len(dropped)} of {num_rows} rows cannot be used, more than {allowed:.0%} allow{more}.",
+            what=f"{len(dropped)} of {num_rows} rows cannot be used{over}{more}.",
             where=Where(key="data.max_dropped_fraction"),
             fix=f"Mend the rows (all are listed in {ledger}), or raise data.max_dropped_fraction.",
         )

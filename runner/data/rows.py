@@ -50,7 +50,8 @@ def read_file(path: Path, wanted: str, system: str | None) -> tuple[SourceFile, 
             fix="Correct data.train; paths start from the manifest's folder.",
         )
         raise RunnerError(problem, Exit.INPUT_MISSING) from error
-    lines = [(i, line) for i, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
+    body = raw.removeprefix(b"\xef\xbb\xbf")
+    lines = [(i, line) for i, line in enumerate(body.split(b"\n"), 1) if line.strip()]
     if not lines:
         problem = Problem(
             code="data/empty",
@@ -59,8 +60,6 @@ def read_file(path: Path, wanted: str, system: str | None) -> tuple[SourceFile, 
             fix='Write one JSON object a line, for example {"prompt": "...", "completion": "..."}',
         )
         raise RunnerError(problem, Exit.DATA_REJECTED)
-    if lines[0][1].startswith(b"\xef\xbb\xbf"):
-        lines[0] = (lines[0][0], lines[0][1][3:])
     name = wanted if wanted != "auto" else _detect(lines)
     rows = [_read_row(path, number, line, name, system) for number, line in lines]
     source = SourceFile(
@@ -74,7 +73,7 @@ def _detect(lines: list[tuple[int, bytes]]) -> str:
     for _, line in lines:
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         for name, keys in FORMATS.items():
             if isinstance(value, dict) and all(key in value for key in keys):
@@ -85,10 +84,13 @@ def _detect(lines: list[tuple[int, bytes]]) -> str:
 def _read_row(path: Path, number: int, line: bytes, name: str, system: str | None) -> Row:
     excerpt = line[:EXCERPT].decode("utf-8", "replace").strip()
     try:
-        turns = list(_turns(json.loads(line.decode("utf-8"), parse_constant=_no_constant), name))
-        messages = _checked(turns, system)
+        value = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()
+        messages = _checked(list(_turns(value, name)), system)
     except UnicodeDecodeError as error:
         reason = f"not UTF-8 (byte {error.start + 1} of the row)"
+    except UnicodeEncodeError:
+        reason = "not Unicode text: an escape such as \\ud83d without its other half"
     except json.JSONDecodeError as error:
         reason = f"not JSON: {error.msg} at column {error.colno}"
     except RecursionError:
@@ -121,7 +123,7 @@ def _turns(value: Any, name: str) -> Iterator[tuple[Any, Any]]:
         raise ValueError("'messages' is not a list")
     for i, turn in enumerate(value["messages"]):
         if not isinstance(turn, dict) or "role" not in turn or "content" not in turn:
-            raise ValueError(f"message {i + 1} has not the keys role and content")
+            raise ValueError(f"a message has not the keys role and content (message {i + 1})")
         yield turn["role"], turn["content"]
 
 
@@ -129,11 +131,11 @@ def _checked(turns: list[tuple[Any, Any]], system: str | None) -> tuple[Message,
     """The turns as messages; raises ValueError when the roles or contents do not make a trainable conversation."""
     for i, (role, content) in enumerate(turns, 1):
         if role not in ROLES:
-            raise ValueError(f"message {i} has the role {json.dumps(role)[:40]}, not one of {', '.join(ROLES)}")
+            raise ValueError(f"a role is not one of {', '.join(ROLES)} (message {i} has {json.dumps(role)[:40]})")
         if not isinstance(content, str):
-            raise ValueError(f"message {i} ({role}) has no text as content")
+            raise ValueError(f"a message has no text as content (message {i}, {role})")
         if not content.strip():
-            raise ValueError(f"message {i} ({role}) is empty")
+            raise ValueError(f"a message is empty (message {i}, {role})")
     if system is not None and (not turns or turns[0][0] != "system"):
         turns = [("system", system), *turns]
     spoken = [role for role, _ in turns if role != "system"]

@@ -36,6 +36,8 @@ def encode(tokenizer: Any, examples: Sequence[Example]) -> list[Encoded | str]:
     Labelled are the assistant's words and the stop token after them, nothing else. The template is rendered up to
     each assistant turn; every such text must be a prefix of the whole, or the labels could not be placed.
     """
+    if not examples:
+        return []  # the tokenizer cannot take an empty batch
     texts: list[str] = []
     spans: list[list[tuple[int, int]] | str] = []
     for example in examples:

@@ -1,0 +1,198 @@
+"""One model in memory: trained, asked as base and as tuned, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from runner.backends import local
+from runner.backends.base import Hyperparameters, Sampling, Session, TrainJob
+from runner.backends.local import generate
+from runner.conversation import Example, Message
+from runner.errors import Exit, Interrupted, RunnerError
+from tests.fakes import FakeWatch
+
+SAMPLING = Sampling(max_new_tokens=12, batch_size=3)
+
+
+def examples(count: int, system: str | None = "Answer with one word, please.") -> list[Example]:
+    opening = (Message(role="system", content=system),) if system else ()
+    return [
+        Example(
+            messages=(
+                *opening,
+                Message(role="user", content=f"item {i} " + "x" * (i % 7)),
+                Message(role="assistant", content=("tea", "milk")[i % 2]),
+            ),
+            source=f"rows.jsonl:{i + 1}",
+        )
+        for i in range(count)
+    ]
+
+
+def hyperparameters(**changes: Any) -> Hyperparameters:
+    usual: dict[str, Any] = {
+        "epochs": 2,
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+        "max_length": 256,
+        "schedule": "cosine",
+        "warmup": 0.1,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "rank": 4,
+        "alpha": 8,
+        "dropout": 0.0,
+        "target_modules": None,
+    }
+    return Hyperparameters(**{**usual, **changes})
+
+
+def job(folder: Path, method: str = "lora", **changes: Any) -> TrainJob:
+    rows = examples(24)
+    return TrainJob(
+        method=method,
+        hyperparameters=hyperparameters(**changes),
+        train=rows[:20],
+        dev=rows[20:],
+        work_dir=folder / "train",
+        model_dir=folder / "model",
+        seed=3,
+    )
+
+
+def open_session(model: Path, tmp_path: Path, method: str = "lora") -> Session:
+    return local.open_session(str(model), method, 256, tmp_path / "cache", FakeWatch())
+
+
+class StoppingWatch(FakeWatch):
+    """Asks to stop at the given look."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise Interrupted("test")
+
+
+def prompts(rows: Sequence[Example]) -> list[tuple[Message, ...]]:
+    return [row.prompt for row in rows]
+
+
+def texts(session: Any, side: Any, rows: Sequence[Example]) -> list[str]:
+    return [answer.text for answer in session.complete(side, prompts(rows), SAMPLING, FakeWatch())]
+
+
+@pytest.mark.parametrize("method", ["lora", "full", pytest.param("qlora", marks=pytest.mark.slow)])
+def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(tiny_model: Path, tmp_path: Path, method: str) -> None:
+    session = open_session(tiny_model, tmp_path, method)
+    rows = examples(6)
+    before, base_loss = texts(session, "base", rows), session.held_out_loss("base", rows, FakeWatch()).mean
+    rate = 3e-3 if method == "full" else 1e-2
+    outcome = session.train(job(tmp_path, method, learning_rate=rate), FakeWatch())
+    tuned_loss = session.held_out_loss("tuned", rows, FakeWatch()).mean
+    assert tuned_loss < base_loss - 0.5
+    assert outcome.num_steps == 10
+    assert outcome.moved_adapters == 1.0
+    assert outcome.dev_loss is not None
+    assert outcome.curve[0].dev_loss is not None, "the validation loss before training starts the curve"
+    assert texts(session, "base", rows) == before
+    assert session.held_out_loss("base", rows, FakeWatch()).mean == pytest.approx(base_loss, abs=1e-4)
+
+
+def test_the_same_seed_trains_the_same_weights(tiny_model: Path, tmp_path: Path) -> None:
+    found = []
+    for name in ("a", "b"):
+        open_session(tiny_model, tmp_path).train(job(tmp_path / name), FakeWatch())
+        base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+        found.append(PeftModel.from_pretrained(base, tmp_path / name / "model").state_dict())
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
+def test_the_delivered_files_answer_like_the_model_that_was_evaluated(tiny_model: Path, tmp_path: Path) -> None:
+    session = open_session(tiny_model, tmp_path)
+    session.train(job(tmp_path), FakeWatch())
+    rows = examples(5)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    delivered = PeftModel.from_pretrained(base, tmp_path / "model")
+    again = generate.complete(
+        delivered,
+        session.tokenizer,
+        prompts(rows),
+        SAMPLING,
+        FakeWatch(),
+        label="x",  # type: ignore[attr-defined]
+    )
+    assert [answer.text for answer in again] == texts(session, "tuned", rows)
+    assert all((path.stat().st_mode & 0o777) == 0o644 for path in (tmp_path / "model").iterdir())
+
+
+def test_answers_do_not_depend_on_batch_size_order_or_shared_prefix(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(tiny_model, tmp_path)
+    rows = examples(7)
+    together = texts(session, "base", rows)
+    assert texts(session, "base", rows[::-1]) == together[::-1]
+    one_by_one = [texts(session, "base", [row])[0] for row in rows]
+    assert one_by_one == together
+    monkeypatch.setattr(generate, "_prefix_cache", lambda model, ids: None)
+    assert texts(session, "base", rows) == together
+
+
+def test_token_counts_are_those_of_the_template_and_long_rows_say_so(tiny_model: Path, tmp_path: Path) -> None:
+    session = local.open_session(str(tiny_model), "lora", 120, tmp_path, FakeWatch())
+    short, long = examples(1)[0], examples(1, system="y" * 200)[0]
+    counts = session.count_tokens([short, long])
+    turns = [{"role": m.role, "content": m.content} for m in short.messages]
+    tokenizer: Any = session.tokenizer  # type: ignore[attr-defined]
+    assert counts[0].total == len(tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"])
+    assert (counts[0].labelled, counts[0].problem) == (len("tea") + 1, None)
+    assert "max_length" in (counts[1].problem or "")
+
+
+def test_a_learning_rate_that_destroys_the_model_ends_in_a_clear_error(tiny_model: Path, tmp_path: Path) -> None:
+    session = open_session(tiny_model, tmp_path, "full")
+    with pytest.raises(RunnerError) as raised:
+        session.train(job(tmp_path, "full", learning_rate=1e6, epochs=20, schedule="constant_with_warmup"), FakeWatch())
+    assert raised.value.problems[0].code == "train/diverged"
+    assert raised.value.exit_code == Exit.MANIFEST
+
+
+def test_target_modules_that_the_model_lacks_are_a_problem_with_a_cure(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunnerError) as raised:
+        open_session(tiny_model, tmp_path).train(job(tmp_path, target_modules=("c_attn",)), FakeWatch())
+    assert raised.value.problems[0].code == "hyperparameters/target-modules"
+
+
+def test_being_asked_to_stop_ends_training_and_answering_at_once(tiny_model: Path, tmp_path: Path) -> None:
+    session = open_session(tiny_model, tmp_path)
+    with pytest.raises(Interrupted):
+        session.train(job(tmp_path), StoppingWatch(at=2))
+    with pytest.raises(Interrupted):
+        session.complete("base", prompts(examples(4)), SAMPLING, StoppingWatch(at=3))
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [("./nowhere", "model/missing"), ("some-model", "model/unknown"), ("a/b/c", "model/unknown")],
+)
+def test_a_model_that_is_none_is_found_out_before_loading(model: str, code: str) -> None:
+    assert [problem.code for problem in local.check(model)] == [code]
+
+
+def test_a_hub_model_without_network_is_a_problem_and_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(RunnerError) as raised:
+        local.open_session("acme/no-such-model@main", "lora", 256, tmp_path, FakeWatch())
+    assert raised.value.problems[0].code == "model/unavailable"
+    assert raised.value.exit_code == Exit.INPUT_MISSING

@@ -1,0 +1,105 @@
+"""A model small enough to train in a second: two random llama layers and a byte-level tokenizer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first; GPU tests are skipped loudly where there is no GPU."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in items:
+                if item.get_closest_marker("gpu"):
+                    item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Any:
+    """Every byte is a token; chat turns as in ChatML; the stop token doubles as padding, as in many real models."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<|im_start|>", "<|im_end|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate([*special, *alphabet])}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
+    """The folder of a two-layer llama with random weights, seeded."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write_experiment(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
+    """Writes a small dataset and a manifest for the tiny model; `changes` are merged into its sections."""
+
+    def write(num_rows: int = 240, **changes: dict[str, Any] | Any) -> Path:
+        words = ("red", "green", "blue", "white")
+        rows = [
+            {"prompt": f"say {words[i % 4]} to number {i}", "completion": json.dumps({"word": words[i % 4]})}
+            for i in range(num_rows)
+        ]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        manifest: dict[str, Any] = {
+            "name": "tiny",
+            "data": {"train": "rows.jsonl", "system": "Answer with JSON.", "split": {"dev": 0.1, "test": 0.2}},
+            "approach": {"kind": "lora", "model": str(tiny_model)},
+            "hyperparameters": {"epochs": 1, "max_length": 256, "rank": 8},
+            "gate": {"task": "format"},
+            "eval": {"metrics": ["exact_match", "field_f1", "chrf", "loss"], "max_new_tokens": 24},
+            "tracking": {"wandb": "off"},
+        }
+        for section, values in changes.items():
+            merge = isinstance(values, dict) and isinstance(manifest.get(section), dict)
+            manifest[section] = {**manifest[section], **values} if merge else values
+        path = tmp_path / "tiny.yaml"
+        path.write_text(json.dumps(manifest, indent=2))  # JSON is YAML
+        return path
+
+    return write

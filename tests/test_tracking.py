@@ -1,0 +1,65 @@
+"""The real W&B library, offline; and W&B being unusable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.cli import main
+from runner.errors import Exit
+
+Write = Callable[..., Path]
+QUICK = {"gate": {"policy": "warn", "reason": "a test"}, "hyperparameters": {"epochs": 0.2}}
+
+
+def report_of(manifest: Path, out: Path) -> dict[str, Any]:
+    assert main([str(manifest), "--out", str(out)]) == Exit.DONE
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return report
+
+
+@pytest.mark.slow
+def test_an_offline_run_holds_config_curves_and_scores(write_experiment: Write, tmp_path: Path) -> None:
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    report = report_of(write_experiment(tracking={"wandb": "auto"}, **QUICK), tmp_path / "out")
+    assert report["tracking"]["wandb"] == "offline"
+    assert report["tracking"]["note"] is None
+    (file,) = (tmp_path / "out/wandb").rglob("*.wandb")
+    store, seen = DataStore(), {"config": "", "history": "", "summary": ""}
+    store.open_for_scan(str(file))
+    while (data := store.scan_data()) is not None:
+        record = Record()
+        record.ParseFromString(data)
+        for kind in seen:
+            seen[kind] += str(getattr(record, kind)) + str(record.run.config if kind == "config" else "")
+    assert "hyperparameters" in seen["config"]
+    assert "train/loss" in seen["history"]
+    assert "evaluation/exact_match/difference" in seen["summary"]
+
+
+@pytest.mark.slow
+def test_an_unreachable_server_changes_nothing_but_a_note(
+    write_experiment: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_experiment(**QUICK)
+    untracked = report_of(manifest, tmp_path / "off")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr("runner.backends.wandb.INIT_TIMEOUT_SECONDS", 5)
+    tracked = report_of(write_experiment(tracking={"wandb": "online"}, **QUICK), tmp_path / "on")
+    assert tracked["tracking"]["note"]
+    assert tracked["evaluation"] == untracked["evaluation"]
+    assert "0" * 40 not in (tmp_path / "on/report.json").read_text()
+
+
+def test_a_manifest_can_turn_tracking_off(write_experiment: Write, tmp_path: Path) -> None:
+    report = report_of(write_experiment(tracking={"wandb": "off"}, **QUICK), tmp_path / "out")
+    assert report["tracking"]["wandb"] == "off"
+    assert not list((tmp_path / "out/wandb").iterdir())
