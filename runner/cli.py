@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -47,16 +49,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] not in VERBS and not arguments[0].startswith("-"):
         arguments.insert(0, "run")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     console = Console()
     try:
         args = _parser().parse_args(arguments)
     except SystemExit as error:  # argparse leaves with 2, which here means nothing
         return Exit.DONE if error.code == 0 else Exit.USAGE
     try:
-        return int(args.verb(args, console, stop))
+        return int(_carry_out(args, console, stop))
+    except BrokenPipeError:  # nobody reads on, as in `runner schema | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.IO
+    except OSError as error:
+        console.line(f"Reading or writing failed: {error}.")
+        return Exit.IO
+    except Exception:
+        traceback.print_exc()
+        console.line("This is a bug of ours; please report it, with the traceback.")
+        return Exit.BUG
+
+
+def _carry_out(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    try:
+        done: Exit = args.verb(args, console, stop)
+        return done
     except RunnerError as error:
         console.problems(error.problems, getattr(args, "format", "text"))
-        return int(error.exit_code)
+        return error.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +97,14 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(verb=_plan)
     for verb in (run, plan):
         verb.add_argument("manifest", type=Path)
-        verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+        verb.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            dest="overrides",
+            help="put a value over the manifest's, as in hyperparameters.epochs=3; may be repeated",
+        )
     validate = verbs.add_parser("validate", help="check manifests; every fault at once, nothing heavy loaded")
     validate.add_argument("manifests", type=Path, nargs="+", metavar="manifest")
     validate.add_argument("--format", choices=("text", "json", "github"), default="text")

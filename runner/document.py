@@ -214,7 +214,7 @@ _SYNTAX = (  # PyYAML's words, whether the place is where the construct begins, 
         "a ':' is not expected here",
         "If it is part of a text, put the text in quotes; else look at the indentation and the line above.",
     ),
-    (r"found character '\\t'", False, "a tab stands in the indentation", "Indent with spaces."),
+    (r"found character '\\t'", False, "a tab stands where only spaces may", "Put spaces in its place."),
     (r"found character '(.)'", False, r"a text cannot begin with '\1'", "Put the text in quotes."),
     (
         "expected <block end>",
@@ -230,7 +230,12 @@ _SYNTAX = (  # PyYAML's words, whether the place is where the construct begins, 
         "Close it, and put text with special characters in quotes.",
     ),
     ("could not find expected ':'", True, "a ':' is missing after this", "Write it as key: value."),
-    ("found unknown escape", False, r"\g<0>", r"Use single quotes, or write \\ for a backslash."),
+    (
+        "found unknown escape character '(.)'",
+        False,
+        r"'\\\1' means nothing in double quotes",
+        r"Use single quotes, or write \\ for a backslash.",
+    ),
     ("unacceptable character", False, "a control character stands here", "Remove it."),
 )
 
@@ -337,7 +342,8 @@ def check_schema(document: Document, schema: Mapping[str, Any]) -> list[Problem]
     from jsonschema import Draft202012Validator, validators  # 0.1 s, and not needed when the YAML itself is faulty
 
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    errors = list(validators.extend(Draft202012Validator, type_checker=types)(schema).iter_errors(document.value))
+    strict = validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
+    errors = list(strict(schema).iter_errors(document.value))
     mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
     return [
         problem
@@ -356,14 +362,20 @@ def _rests_on(error: Any, root: Mapping[str, Any]) -> Iterator[KeyPath]:
 
 
 def _conditional(error: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema with the `if` whose `then` is violated; empty when the error comes from none."""
+    """The schema whose `then` is violated; empty when the error comes from none."""
     steps = list(error.absolute_schema_path)
-    if "if" not in steps:
+    if "then" not in steps:
         return {}
     holder = root
-    for step in steps[: steps.index("if")]:
-        holder = holder[step]
+    for step in steps[: steps.index("then")]:
+        holder = _follow(holder[step], root)
     return holder
+
+
+def _follow(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a `$ref` of our own schema leads to; another schema as it is."""
+    found: Mapping[str, Any] = root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    return found
 
 
 def _schema_problems(error: Any, document: Document, root: Mapping[str, Any]) -> Iterator[Problem]:
@@ -456,7 +468,7 @@ def _type_hint(value: Value, schema: Mapping[str, Any]) -> str:
         return _choices(value, schema["enum"])
     if isinstance(value, str):
         number = _bare_number(value)
-        if "number" in kinds and number or "integer" in kinds and isinstance(resolve(number), int):
+        if number and ("number" in kinds or ("integer" in kinds and isinstance(resolve(number), int))):
             return f"Write {number}; quotes, separators and leading zeros make it text."
         if "object" in kinds and (key := re.match(r"\w+:(?=\S)", value)):
             return f"Write a space after '{key[0]}'."
@@ -517,8 +529,6 @@ def _squash(key: str) -> str:
 
 def _keys(schema: Mapping[str, Any], root: Mapping[str, Any], section: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Every key of the schema with the section that it belongs in."""
-    if "$ref" in schema:
-        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
-    for name, entry in schema.get("properties", {}).items():
+    for name, entry in _follow(schema, root).get("properties", {}).items():
         yield section, name
         yield from _keys(entry, root, (*section, name))

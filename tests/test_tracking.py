@@ -24,23 +24,13 @@ def report_of(manifest: Path, out: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_an_offline_run_holds_config_curves_and_scores(write_experiment: Write, tmp_path: Path) -> None:
-    from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
-
     report = report_of(write_experiment(tracking={"wandb": "auto"}, **QUICK), tmp_path / "out")
     assert report["tracking"]["wandb"] == "offline"
     assert report["tracking"]["note"] is None
     (file,) = (tmp_path / "out/wandb").rglob("*.wandb")
-    store, seen = DataStore(), {"config": "", "history": "", "summary": ""}
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
-        for kind in seen:
-            seen[kind] += str(getattr(record, kind)) + str(record.run.config if kind == "config" else "")
-    assert "hyperparameters" in seen["config"]
-    assert "train/loss" in seen["history"]
-    assert "evaluation/exact_match/difference" in seen["summary"]
+    written = file.read_bytes()
+    for key in (b"hyperparameters", b"train/loss", b"train/dev_loss", b"evaluation/exact_match/difference"):
+        assert key in written
 
 
 @pytest.mark.slow
@@ -55,7 +45,7 @@ def test_an_unreachable_server_changes_nothing_but_a_note(
     monkeypatch.setattr("runner.backends.wandb.INIT_TIMEOUT_SECONDS", 5)
     tracked = report_of(write_experiment(tracking={"wandb": "online"}, **QUICK), tmp_path / "on")
     assert tracked["tracking"]["note"]
-    assert tracked["evaluation"] == untracked["evaluation"]
+    assert tracked["evaluation"]["comparisons"] == untracked["evaluation"]["comparisons"]
     assert "0" * 40 not in (tmp_path / "on/report.json").read_text()
 
 

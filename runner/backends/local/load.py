@@ -210,4 +210,9 @@ def _load_weights(folder: str, revision: str | None, method: str) -> Any:
             ),
             Exit.INPUT_MISSING,
         ) from error
+    for layer in model.modules():
+        # bitsandbytes repacks 4-bit weights when a model first answers on an AVX512-BF16 processor, and its product
+        # for the packed form has no gradient: the layers below would silently learn nothing afterwards.
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
     return model

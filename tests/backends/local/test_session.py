@@ -98,15 +98,27 @@ def test_training_lowers_the_loss_and_leaves_the_base_as_it_was(tiny_model: Path
     rows = examples(6)
     before, base_loss = texts(session, "base", rows), session.held_out_loss("base", rows, FakeWatch()).mean
     rate = 3e-3 if method == "full" else 1e-2
-    outcome = session.train(job(tmp_path, method, learning_rate=rate), FakeWatch())
+    outcome = session.train(job(tmp_path, method, learning_rate=rate, epochs=4), FakeWatch())
     tuned_loss = session.held_out_loss("tuned", rows, FakeWatch()).mean
     assert tuned_loss < base_loss - 0.5
-    assert outcome.num_steps == 10
+    assert outcome.num_steps == 20
     assert outcome.moved_adapters == 1.0
     assert outcome.dev_loss is not None
     assert outcome.curve[0].dev_loss is not None, "the validation loss before training starts the curve"
     assert texts(session, "base", rows) == before
     assert session.held_out_loss("base", rows, FakeWatch()).mean == pytest.approx(base_loss, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_answering_does_not_put_quantised_weights_into_a_form_without_gradient(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    session: Any = open_session(tiny_model, tmp_path, "qlora")
+    texts(session, "base", examples(3))
+    states = [getattr(getattr(m, "weight", None), "quant_state", None) for m in session._model.modules()]
+    quantised = [state for state in states if state is not None]
+    assert len(quantised) == 14
+    assert not any(getattr(state, "packing_format_for_cpu", False) for state in quantised)
 
 
 def test_the_same_seed_trains_the_same_weights(tiny_model: Path, tmp_path: Path) -> None:
