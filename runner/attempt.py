@@ -34,6 +34,16 @@ class Attempt:
     repeated: bool = False
 
 
+def report_faults(error: RunnerError, out: Path, world: World) -> None:
+    """Leaves a report of a manifest that could not be read in a run directory that holds nothing else."""
+    run = RunDirectory(out)
+    try:
+        if run.is_vacant():
+            _leave_report(run, Facts(problems=list(error.problems)), "failed", error.exit_code, world.now())
+    finally:
+        run.close()
+
+
 def identify(manifest: Manifest) -> str:
     """The run id: a hash of what is asked for, of the data and of this version; tracking and budget do not count."""
     asked = {key: value for key, value in manifest.values.items() if key not in VOLATILE}
@@ -88,12 +98,20 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
         what = f"A bug of ours: {type(error).__name__}: {error}"
         facts.problems.append(Problem(code="run/bug", what=what, fix="Please report it, with the traceback above."))
     facts.tracking = world.tracker.finish(facts, int(exit_code))
+    report = _leave_report(run, facts, status, exit_code, started_at)
+    return Attempt(report=report, path=run.path, exit_code=exit_code)
+
+
+def _leave_report(
+    run: RunDirectory, facts: Facts, status: Status, exit_code: Exit, started_at: str
+) -> Mapping[str, Any]:
+    """Writes the page first and the JSON last: where there is a report.json, everything else is there too."""
     report = make_report(facts, status, exit_code, started_at)
     check_report(report)
     run.write_text("report.html", render_html(report))
     run.write_json("report.json", report)
     run.event("end", status=status, exit_code=int(exit_code))
-    return Attempt(report=report, path=run.path, exit_code=exit_code)
+    return report
 
 
 def check_report(report: Mapping[str, Any]) -> None:

@@ -58,15 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.DONE if error.code == 0 else Exit.USAGE
     try:
         return int(_carry_out(args, console, stop))
-    except BrokenPipeError:  # nobody reads on, as in `runner schema | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.IO
     except OSError as error:
-        console.line(f"Reading or writing failed: {error}.")
+        if not isinstance(error, BrokenPipeError):  # nobody reads on, as in `runner schema | head`
+            print(f"Reading or writing failed: {error}.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it may be what failed, and Python flushes it
         return Exit.IO
     except Exception:
         traceback.print_exc()
-        console.line("This is a bug of ours; please report it, with the traceback.")
+        print("This is a bug of ours; please report it, with the traceback above.", file=sys.stderr)
         return Exit.BUG
 
 
@@ -143,8 +142,15 @@ def _schema(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
 
 
 def _run(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
-    manifest = load_manifest(args.manifest, args.overrides)
     out = args.out or (Path(os.environ["RUNNER_OUT"]) if os.environ.get("RUNNER_OUT") else None)
+    try:
+        manifest = load_manifest(args.manifest, args.overrides)
+    except RunnerError as error:
+        if out is not None:
+            from runner.attempt import report_faults
+
+            report_faults(error, out, _world(console, stop))
+        raise
     from runner.attempt import attempt
 
     done = attempt(manifest, out, _world(console, stop), fresh=args.fresh)

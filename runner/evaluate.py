@@ -110,7 +110,7 @@ def read_answer_schema(plan: EvalPlan) -> Mapping[str, Any] | None:
         what = f"The JSON Schema of answers cannot be read: {error.strerror}."
         problem = Problem(code="eval/schema-missing", what=what, where=where, fix="Correct eval.json_schema.")
         raise RunnerError(problem, Exit.INPUT_MISSING) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = Problem(code="eval/schema-invalid", what=f"Not JSON: {error}.", where=where, fix="Mend the file.")
         raise RunnerError(problem, Exit.MANIFEST) from error
     from jsonschema import Draft202012Validator, SchemaError

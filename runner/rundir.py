@@ -48,6 +48,10 @@ class RunDirectory:
         path.mkdir(exist_ok=True)
         return path
 
+    def is_vacant(self) -> bool:
+        """Whether no run has taken the directory: it holds at most the report of a manifest that was faulty."""
+        return {path.name for path in self.path.iterdir()} <= {".lock", *FILES} - {"run.lock.json"}
+
     def claim(self, run_id: str, *, fresh: bool) -> Mapping[str, Any] | None:
         """Takes the directory for a run: the report of the same run if it is finished, else None.
 

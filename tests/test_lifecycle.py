@@ -130,6 +130,15 @@ def test_a_run_directory_that_cannot_be_written_is_told_at_once(write_experiment
     assert main([str(write_experiment()), "--out", str(tmp_path / "file")]) == Exit.RUN_DIRECTORY
 
 
+def test_a_faulty_manifest_leaves_a_report_where_it_was_told_to(tmp_path: Path) -> None:
+    manifest = tmp_path / "faulty.yaml"
+    manifest.write_text("name: faulty\nepoch: 3\n")
+    code, report = run(manifest, tmp_path / "out")
+    assert (code, report["status"], report["verdict"]) == (Exit.MANIFEST, "failed", None)
+    assert len(report["problems"]) == 4
+    assert run(manifest, tmp_path / "out")[0] == Exit.MANIFEST, "and again, over its own report"
+
+
 def test_a_bug_of_ours_shows_its_traceback_and_leaves_a_report(
     write_experiment: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,11 +1,14 @@
 """Open models on this machine: load, count, train, answer, score."""
+# ruff: noqa: E402 (the environment is set before the libraries that read it on import)
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import time
+import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +17,10 @@ from typing import Any
 # Before anything imports the hub client: no telemetry, and no fetch that the person did not ask for.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# Said on every import and of no use to the person: a missing optional kernel, names that libraries renamed.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
 
 import torch
 import transformers
