@@ -16,6 +16,7 @@ from runner import __version__
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError
 from runner.manifest import Manifest, read_schema
 from runner.pipeline import run_lifecycle
+from runner.plan import model_reference
 from runner.render import render_html
 from runner.report import Facts, Status, make_report
 from runner.rundir import RunDirectory
@@ -45,10 +46,16 @@ def report_faults(error: RunnerError, out: Path, world: World) -> None:
 
 
 def identify(manifest: Manifest) -> str:
-    """The run id: a hash of what is asked for, of the data and of this version; tracking and budget do not count."""
-    asked = {key: value for key, value in manifest.values.items() if key not in VOLATILE}
-    train = manifest.values["data"]["train"]
-    hashes = [_file_hash(manifest.folder / name) for name in ([train] if isinstance(train, str) else train)]
+    """The run id: a hash of what is asked for, of the files it names and of this version.
+
+    Tracking and budget do not count, so changing them does not make another run.
+    """
+    values = manifest.values
+    asked = {key: value for key, value in values.items() if key not in VOLATILE}
+    train = values["data"]["train"]
+    names = [*([train] if isinstance(train, str) else train), values.get("eval", {}).get("json_schema")]
+    hashes = [_file_hash(manifest.folder / name) for name in names if name]
+    hashes += _folder_signature(Path(model_reference(manifest)))
     text = json.dumps([asked, hashes, __version__], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -64,7 +71,7 @@ def attempt(manifest: Manifest, out: Path | None, world: World, *, fresh: bool) 
         assert facts.run_id is not None
         finished = run.claim(facts.run_id, fresh=fresh)
         if finished is not None:
-            return Attempt(report=finished, path=run.path, exit_code=Exit.DONE, repeated=True)
+            return Attempt(report=finished, path=run.path, exit_code=Exit(finished["exit_code"]), repeated=True)
         run.write_json("run.lock.json", _lock(manifest, facts.run_id))
         return _carry_out(manifest, world, run, facts)
     finally:
@@ -147,6 +154,17 @@ def _lock(manifest: Manifest, run_id: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "command": Path(sys.argv[0]).name,
     }
+
+
+def _folder_signature(model: Path) -> list[str]:
+    """A local model's files: small ones by content, weights by size and time, which are read in no time."""
+    files = sorted(path for path in model.glob("*") if path.is_file()) if model.is_dir() else []
+    signature = []
+    for path in files:
+        found = path.stat()
+        large = found.st_size > 1_000_000
+        signature.append(f"{path.name} {f'{found.st_size} {found.st_mtime_ns}' if large else _file_hash(path)}")
+    return signature
 
 
 def _file_hash(path: Path) -> str:

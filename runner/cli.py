@@ -170,13 +170,13 @@ def _plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
 
 def _report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     from runner.render import render_html
-    from runner.rundir import RunDirectory
+    from runner.rundir import RunDirectory, read_report
 
+    report = read_report(args.directory)
     run = RunDirectory(args.directory)
-    report = run.read_report()
     run.write_text("report.html", render_html(report))
-    _summary(console, report, run.path, Path(report["manifest"]["path"] or ""))
     run.close()
+    _summary(console, report, args.directory, Path(report["manifest"]["path"] or ""))
     return Exit.DONE
 
 

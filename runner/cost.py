@@ -72,9 +72,12 @@ def estimate_cost(plan: Plan, dataset: Dataset, measure: Callable[[], float]) ->
 
 def check_budget(plan: Plan, estimate: Estimate) -> None:
     """Raises Refused when the expected cost is over the budget, or when a budget is set and the cost is unknown."""
-    limits = (("max_hours", plan.budget.max_hours, estimate.hours), ("max_usd", plan.budget.max_usd, estimate.usd))
+    limits = (
+        ("max_hours", "hours", plan.budget.max_hours, estimate.hours),
+        ("max_usd", "dollars", plan.budget.max_usd, estimate.usd),
+    )
     problems = []
-    for key, limit, band in limits:
+    for key, unit, limit, band in limits:
         if limit is None:
             continue
         if band is None:
@@ -82,7 +85,7 @@ def check_budget(plan: Plan, estimate: Estimate) -> None:
             what = f"budget.{key} is set, but the cost cannot be estimated: the {unknown} is unknown."
             fix = f"Remove budget.{key}" + (", or give budget.usd_per_hour." if estimate.hours else ".")
         elif band.expected > limit:
-            what = f"The run is expected to take {band.expected:.3g}, more than budget.{key} {limit:g}."
+            what = f"The run is expected to take {band.expected:.3g} {unit}, more than budget.{key} {limit:g}."
             fix = "Lower hyperparameters.epochs, use fewer rows or a smaller model, or raise the budget."
         else:
             continue

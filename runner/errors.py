@@ -97,7 +97,7 @@ class Refused(RunnerError):
 
 
 class Interrupted(RunnerError):
-    """The person or the machine asked us to stop; what is on disk can be continued."""
+    """The person or the machine asked us to stop; the same command starts again."""
 
     def __init__(self, stage: str):
         problem = Problem(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from referencing.exceptions import Unresolvable
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
@@ -52,6 +54,8 @@ def json_valid(answer: Answer) -> Score:
     try:
         value = _parse(answer.output)
         return Score(value=float(_validator(json.dumps(answer.schema, sort_keys=True)).is_valid(value)))
+    except Unresolvable as error:
+        return Score(value=None, reason=f"eval.json_schema refers to '{error.ref}', which it does not hold")
     except (ValueError, RecursionError):
         return Score(value=0.0)
 

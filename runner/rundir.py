@@ -60,10 +60,11 @@ class RunDirectory:
         """
         lock_file = self.path / "run.lock.json"
         if not lock_file.is_file():
-            ours = (".lock", *(f".{name}.partial" for name in FILES))
+            ours = (".lock", *FILES, *(f".{name}.partial" for name in FILES))
             strangers = sorted(p.name for p in self.path.iterdir() if p.name not in ours)
             if strangers:
                 raise RunnerError(self._foreign(strangers), Exit.RUN_DIRECTORY)
+            self._clear()
             return None
         if fresh:
             self._clear()
@@ -82,19 +83,6 @@ class RunDirectory:
             return report
         self._clear()
         return None
-
-    def read_report(self) -> Mapping[str, Any]:
-        """The report of a run that ended here; raises RunnerError (66) when there is none."""
-        report = _read_object(self.path / "report.json")
-        if report is None:
-            problem = Problem(
-                code="report/missing",
-                what="There is no readable report.json in this directory.",
-                where=Where(path=str(self.path)),
-                fix="Name the directory of a run that has ended.",
-            )
-            raise RunnerError(problem, Exit.INPUT_MISSING)
-        return report
 
     def write_json(self, name: str, value: Any) -> Path:
         """Writes a JSON file whole; NaN and infinity are refused."""
@@ -152,6 +140,20 @@ class RunDirectory:
             where=Where(path=str(self.path)),
             fix="Give another --out, or an empty directory.",
         )
+
+
+def read_report(directory: Path) -> Mapping[str, Any]:
+    """The report of a run that ended in the directory; raises RunnerError (66) when there is none."""
+    report = _read_object(directory / "report.json")
+    if report is None:
+        problem = Problem(
+            code="report/missing",
+            what="There is no readable report.json in this directory.",
+            where=Where(path=str(directory)),
+            fix="Name the directory of a run that has ended.",
+        )
+        raise RunnerError(problem, Exit.INPUT_MISSING)
+    return report
 
 
 def _read_object(path: Path) -> Mapping[str, Any] | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from runner.backends.base import Backend
 from runner.errors import Exit, Problem, RunnerError
+
+if TYPE_CHECKING:
+    from runner.backends.base import Backend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ def load(approach: str) -> Backend:
             Exit.MANIFEST,
         )
     try:
-        return cast(Backend, importlib.import_module(vendor.module))
+        return cast("Backend", importlib.import_module(vendor.module))
     except ModuleNotFoundError as error:
         raise RunnerError(
             Problem(

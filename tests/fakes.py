@@ -1,0 +1,262 @@
+"""Stand-ins for the edge alone: a model that says what a test wrote down, and a plan made without one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from runner.backends.base import (
+    CurvePoint,
+    HeldOutLoss,
+    ModelFacts,
+    Progress,
+    RowTokens,
+    Sampling,
+    Side,
+    TrainedModel,
+    TrainJob,
+    Watch,
+)
+from runner.conversation import Completion, Example, Message
+from runner.data import Dataset, TokenReport
+from runner.evaluate import Comparison, Evaluation, SideResult
+from runner.manifest import Manifest, load_manifest
+from runner.plan import Plan, make_plan
+from runner.stats import Interval
+
+QUICKSTART = Path(__file__).parents[1] / "manifests" / "quickstart.yaml"
+SMALL = ModelFacts(
+    name="small", revision="r1", family="llama", num_parameters=135_000_000, context_tokens=2048, license="apache-2.0"
+)
+UNKNOWN = ModelFacts(name="unknown", revision=None, family=None, num_parameters=None, context_tokens=None, license=None)
+
+
+def facts_of_size(num_parameters: int | None) -> ModelFacts:
+    """A model of that many parameters."""
+    return replace(SMALL, num_parameters=num_parameters)
+
+
+@cache
+def quickstart(*overrides: str) -> Manifest:
+    """The real quickstart manifest, with `--set` assignments."""
+    return load_manifest(QUICKSTART, overrides)
+
+
+def make_test_plan(*overrides: str, facts: ModelFacts = SMALL, train: Sequence[Path] = ()) -> Plan:
+    """The plan of the quickstart manifest; `train` replaces the data files."""
+    plan = make_plan(quickstart("eval.resamples=1000", *overrides), facts)
+    return replace(plan, data=replace(plan.data, train=tuple(train))) if train else plan
+
+
+def question(prompt: str, answer: str, *, system: str | None = None, source: str = "rows.jsonl:1") -> Example:
+    """One question with its answer."""
+    turns = [Message(role="user", content=prompt), Message(role="assistant", content=answer)]
+    if system is not None:
+        turns.insert(0, Message(role="system", content=system))
+    return Example(messages=tuple(turns), source=source)
+
+
+@cache
+def questions(num_rows: int, answer: str = "yes") -> tuple[Example, ...]:
+    """Different questions with the same answer."""
+    return tuple(question(f"question {i}", answer, source=f"rows.jsonl:{i + 1}") for i in range(num_rows))
+
+
+def make_dataset(num_train: int = 400, num_test: int = 60, **changes: Any) -> Dataset:
+    """A dataset of made-up questions, 100 tokens a row."""
+    examples = questions(num_train + 30 + num_test)
+    num_rows = len(examples)
+    dataset = Dataset(
+        train=examples[:num_train],
+        dev=examples[num_train : num_train + 30],
+        test=examples[num_train + 30 :],
+        sources=(),
+        num_rows=num_rows,
+        num_dropped=0,
+        dropped_reasons={},
+        tokens=TokenReport(
+            total=100 * num_rows, labelled=20 * num_rows, median=100, p90=100, longest=100, longest_answer=20
+        ),
+        train_tokens=100 * num_train,
+        findings=(),
+    )
+    return replace(dataset, **changes)
+
+
+def write_rows(path: Path, rows: Iterable[Any]) -> Path:
+    """Writes values as JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The values of a JSONL file; NaN and its like are refused."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} in {path}")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+class FakeProgress:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.amount = 0
+
+    def advance(self, amount: int = 1, **facts: float | str) -> None:
+        self.amount += amount
+
+    def finish(self) -> None:
+        pass
+
+
+class FakeWatch:
+    """Remembers what it is told, and is never asked to stop."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.lines: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
+
+    def progress(self, label: str, total: int) -> Progress:
+        return FakeProgress()
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        pass
+
+    def send_curves_to(self, sink: Callable[[Mapping[str, float], int], None]) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
+
+
+@dataclass(kw_only=True)
+class FakeSession:
+    """A model whose answers and losses are written down, by side and by the last turn of the prompt; a question that
+    is not written down is answered with `otherwise`. A token is a word."""
+
+    answers: Mapping[Side, Mapping[str, str]] = field(default_factory=dict)
+    losses: Mapping[Side, Mapping[str, float]] = field(default_factory=dict)
+    otherwise: str = "no"
+    max_length: int = 1_000_000
+    unfinished: frozenset[Side] = frozenset()
+    facts: ModelFacts = SMALL
+    samplings: list[Sampling] = field(default_factory=list)
+
+    def count_tokens(self, examples: Sequence[Example]) -> list[RowTokens]:
+        counts = []
+        for example in examples:
+            total = sum(len(m.content.split()) for m in example.messages)
+            problem = f"{total} tokens, more than hyperparameters.max_length {self.max_length}"
+            labelled = len(example.expected.split())
+            too_long = total > self.max_length
+            counts.append(RowTokens(total=total, labelled=labelled, problem=problem if too_long else None))
+        return counts
+
+    def train(self, job: TrainJob, watch: Watch) -> TrainedModel:
+        return trained_model(model_dir=str(job.model_dir))
+
+    def complete(
+        self, side: Side, prompts: Sequence[Sequence[Message]], sampling: Sampling, watch: Watch
+    ) -> list[Completion]:
+        self.samplings.append(sampling)
+        written = self.answers.get(side, {})
+        return [
+            Completion(
+                text=(text := written.get(prompt[-1].content, self.otherwise)),
+                prompt_tokens=sum(len(m.content.split()) for m in prompt),
+                output_tokens=len(text.split()) + 1,
+                seconds=0.5,
+                finish="length" if side in self.unfinished else "stop",
+            )
+            for prompt in prompts
+        ]
+
+    def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss:
+        written = self.losses.get(side, {})
+        rows = tuple(written.get(example.prompt[-1].content, 1.0) for example in examples)
+        return HeldOutLoss(rows=rows, mean=sum(rows) / len(rows), num_tokens=len(rows))
+
+
+def trained_model(**changes: Any) -> TrainedModel:
+    """What a short training leaves behind."""
+    trained = TrainedModel(
+        method="lora",
+        model_dir="model",
+        num_parameters=135_000_000,
+        trainable_parameters=1_000_000,
+        dtype="float32",
+        device="cpu",
+        num_steps=2,
+        train_tokens=1000,
+        labelled_tokens=200,
+        train_seconds=1.0,
+        tokens_per_second=1000.0,
+        final_loss=0.5,
+        dev_loss=0.6,
+        curve=(CurvePoint(step=1, loss=1.0), CurvePoint(step=2, loss=0.5, dev_loss=0.6)),
+        moved_adapters=1.0,
+    )
+    return replace(trained, **changes)
+
+
+def make_side(**changes: Any) -> SideResult:
+    """One side's exact match on 60 rows."""
+    side = SideResult(
+        scores={"exact_match": Interval(mean=0.5, low=0.4, high=0.6)},
+        unscored={"exact_match": 0},
+        prompt_tokens=200.0,
+        output_tokens=40.0,
+        seconds_per_answer=0.5,
+        stopped_share=1.0,
+    )
+    return replace(side, **changes)
+
+
+def make_comparison(**changes: Any) -> Comparison:
+    """A clear improvement in exact match on 60 rows."""
+    comparison = Comparison(
+        metric="exact_match",
+        base=0.5,
+        tuned=0.75,
+        difference=0.25,
+        ci_low=0.15,
+        ci_high=0.35,
+        num_rows=60,
+        unscored=0,
+        higher_is_better=True,
+        verdict="improved",
+        rows_needed=None,
+    )
+    return replace(comparison, **changes)
+
+
+def make_evaluation(**changes: Any) -> Evaluation:
+    """An evaluation with one metric; `comparison` stands in `comparisons` too."""
+    comparison = changes.get("comparison", make_comparison())
+    evaluation = Evaluation(
+        comparison=comparison,
+        comparisons=(comparison,),
+        base=make_side(),
+        tuned=make_side(),
+        num_rows=60,
+        margin=0.05,
+        identical_share=0.1,
+        max_new_tokens=25,
+        samples=(),
+        findings=(),
+        text="Tuning helped.",
+    )
+    return replace(evaluation, **changes)

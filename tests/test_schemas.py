@@ -1,0 +1,134 @@
+"""The published schemas: strict, described, and the same as what the program does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from runner.backends import APPROACHES
+from runner.backends.base import Hyperparameters
+from runner.errors import Exit
+from runner.gate import TASKS
+from runner.manifest import load_manifest, read_schema
+from runner.metrics import METRICS
+from runner.plan import BudgetPlan, DataPlan, EvalPlan, GatePlan, Plan, RoiPlan, ServingPlan, TrackingPlan
+
+ROOT = Path(__file__).parents[1]
+MANIFEST, REPORT = read_schema("manifest"), read_schema("report")
+OPEN = {"report.manifest.values", "report.tracking", "report.environment"}  # their keys are not ours to fix
+WORDED = {  # keywords that runner.document finds words for, and those that say nothing of a value by themselves
+    *("additionalProperties", "required", "type", "enum", "uniqueItems", "minItems", "minLength", "pattern"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("$schema", "$id", "title", "description", "default", "examples", "properties", "items", "$ref", "$defs"),
+    *("if", "then"),
+}
+
+
+def entries(schema: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every level of a schema with its dotted name."""
+    yield name, schema
+    for part in ("properties", "$defs"):
+        for key, entry in schema.get(part, {}).items():
+            yield from entries(entry, f"{name}.{key}")
+    for part, sign in (("items", "[]"), ("additionalProperties", "*")):
+        if isinstance(schema.get(part), Mapping):
+            yield from entries(schema[part], f"{name}.{sign}")
+
+
+LEVELS = [*entries(MANIFEST, "manifest"), *entries(REPORT, "report")]
+KEYS = {name: level for name, level in LEVELS if "." in name and not name.endswith(("[]", "*", ".serving"))}
+
+
+@pytest.mark.parametrize("schema", [MANIFEST, REPORT], ids=["manifest", "report"])
+def test_a_schema_is_valid_json_schema_2020_12(schema: Mapping[str, Any]) -> None:
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(schema)
+
+
+def test_no_level_takes_keys_that_it_does_not_know() -> None:
+    groups = {name: level for name, level in LEVELS if "object" in level.get("type", ())}
+    assert len(groups) > 30
+    open_groups = {name for name, level in groups.items() if level.get("additionalProperties", True) is True}
+    assert open_groups == OPEN
+
+
+def test_what_a_level_requires_is_among_its_keys() -> None:
+    for name, level in LEVELS:
+        assert set(level.get("required", ())) <= set(level.get("properties", ())), name
+
+
+def test_every_key_is_described() -> None:
+    assert [name for name, entry in KEYS.items() if not entry.get("description") and "$ref" not in entry] == []
+
+
+def test_every_manifest_key_has_an_example() -> None:
+    assert [name for name in KEYS if name.startswith("manifest.") and not KEYS[name].get("examples")] == []
+
+
+def test_every_example_and_every_default_is_valid_where_it_stands() -> None:
+    for name, entry in entries(MANIFEST, "manifest"):
+        validator = Draft202012Validator({**entry, "$defs": MANIFEST["$defs"]})
+        for value in [*entry.get("examples", ()), *([entry["default"]] if "default" in entry else [])]:
+            assert validator.is_valid(value), (name, value)
+
+
+def test_every_keyword_of_the_manifest_schema_has_words() -> None:
+    used = {keyword for _, level in entries(MANIFEST, "manifest") for keyword in level}
+    assert used <= WORDED
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "manifests").glob("*.yaml")), ids=lambda path: path.name)
+def test_a_shipped_manifest_is_valid_and_helps_editors(path: Path) -> None:
+    load_manifest(path)
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    start, _, schema = first.partition("=")
+    assert start == "# yaml-language-server: $schema"
+    assert (path.parent / schema).resolve() == ROOT / "schemas" / "manifest.schema.json"
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        (("approach", "kind"), APPROACHES),
+        (("gate", "task"), TASKS),
+        (("eval", "metrics"), METRICS),
+    ],
+)
+def test_a_choice_of_the_schema_is_what_the_program_knows(key: tuple[str, str], known: Mapping[str, Any]) -> None:
+    entry = MANIFEST["properties"][key[0]]["properties"][key[1]]
+    assert entry.get("items", entry)["enum"] == list(known)
+
+
+def test_the_report_knows_every_exit_code() -> None:
+    assert REPORT["properties"]["exit_code"]["enum"] == sorted(Exit)
+
+
+@pytest.mark.parametrize(
+    ("section", "plan", "renamed"),
+    [
+        ("", Plan, {"approach.kind": "approach", "approach.model": "model"}),
+        ("data", DataPlan, {"split.dev": "dev", "split.test": "test"}),
+        ("hyperparameters", Hyperparameters, {}),
+        ("gate", GatePlan, {}),
+        ("eval", EvalPlan, {}),
+        ("roi", RoiPlan, {}),
+        ("roi.current", ServingPlan, {}),
+        ("tracking", TrackingPlan, {}),
+        ("budget", BudgetPlan, {}),
+    ],
+)
+def test_the_plan_has_a_field_for_every_key_of_the_schema(section: str, plan: type, renamed: dict[str, str]) -> None:
+    entry = MANIFEST
+    for part in section.split(".") if section else ():
+        entry = entry["properties"][part]
+    if "$ref" in entry:
+        entry = MANIFEST["$defs"]["serving"]
+    flattened = {name.partition(".")[0] for name in renamed}
+    keys = (set(entry["properties"]) - flattened) | set(renamed.values())
+    own = {"model_facts", "manifest_path", "values", "origins"} if plan is Plan else set()
+    assert {field.name for field in fields(plan)} == keys | own
