@@ -14,12 +14,13 @@ from typing import Any
 
 from runner import __version__
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError
-from runner.manifest import Manifest, read_schema
+from runner.manifest import Manifest
 from runner.pipeline import run_lifecycle
 from runner.plan import model_reference
 from runner.render import render_html
 from runner.report import Facts, Status, make_report
 from runner.rundir import RunDirectory
+from runner.schema import read_schema
 from runner.world import World
 
 VOLATILE = ("description", "tracking", "budget")

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from runner import __version__
 from runner.console import Console, LiveWatch, table
 from runner.errors import EXIT_CODES, Exit, Problem, RunnerError
-from runner.manifest import Manifest, load_manifest, read_schema
+from runner.manifest import Manifest, load_manifest
+from runner.schema import read_schema
 
 if TYPE_CHECKING:
     from runner.world import World

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from runner.backends import APPROACHES
-from runner.document import Document, check_schema, read_document, set_value
+from runner.document import Document, read_document, set_value
 from runner.errors import Exit, Problem, RunnerError
+from runner.schema import check_schema, read_schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +31,6 @@ class Manifest:
     def folder(self) -> Path:
         """The folder that relative paths in the manifest start from."""
         return self.path.parent
-
-
-@cache
-def read_schema(name: str) -> Mapping[str, Any]:
-    """A schema by name (`manifest`, `report`): from the installed package, or from the repository."""
-    here = Path(__file__).parent
-    for folder in (here / "schemas", here.parent / "schemas"):
-        path = folder / f"{name}.schema.json"
-        if path.is_file():
-            schema: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return schema
-    raise FileNotFoundError(f"{name}.schema.json is not part of this installation")
 
 
 def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:

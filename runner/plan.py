@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.backends.base import Hyperparameters, ModelFacts
-from runner.manifest import Manifest, read_schema
+from runner.manifest import Manifest
+from runner.schema import read_schema
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import pytest
 import runner
 from runner import cli
 from runner.errors import EXIT_CODES, Exit
-from runner.manifest import read_schema
+from runner.schema import read_schema
 from tests.errors import call
 
 ROOT = Path(__file__).parents[1]

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.document import Place, check_schema, parse_document
+from runner.document import Place, parse_document
 from runner.errors import Exit, Problem, RunnerError
-from runner.manifest import read_schema
+from runner.schema import check_schema, read_schema
 from tests.errors import call
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 from runner.cli import main
 from runner.errors import Exit
-from runner.manifest import read_schema
+from runner.schema import read_schema
 
 Write = Callable[..., Path]
 

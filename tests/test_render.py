@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from runner.manifest import read_schema
 from runner.render import (
     MOST_POINTS,
     Chart,
@@ -33,6 +32,7 @@ from runner.render import (
     training_chart,
     usd,
 )
+from runner.schema import read_schema
 
 Report = dict[str, Any]
 FIXTURE = Path(__file__).parent / "fixtures" / "report.json"

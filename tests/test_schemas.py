@@ -14,9 +14,10 @@ from runner.backends import APPROACHES
 from runner.backends.base import Hyperparameters
 from runner.errors import Exit
 from runner.gate import TASKS
-from runner.manifest import load_manifest, read_schema
+from runner.manifest import load_manifest
 from runner.metrics import METRICS
 from runner.plan import BudgetPlan, DataPlan, EvalPlan, GatePlan, Plan, RoiPlan, ServingPlan, TrackingPlan
+from runner.schema import read_schema
 
 ROOT = Path(__file__).parents[1]
 MANIFEST, REPORT = read_schema("manifest"), read_schema("report")
