@@ -23,7 +23,7 @@ from runner.rundir import RunDirectory
 from runner.schema import read_schema
 from runner.world import World
 
-VOLATILE = ("description", "tracking", "budget")
+VOLATILE = ("description", "tracking", "budget")  # but for the price of the machine, which the return rests on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,11 @@ def report_faults(error: RunnerError, out: Path, world: World) -> None:
 def identify(manifest: Manifest) -> str:
     """The run id: a hash of what is asked for, of the files it names and of this version.
 
-    Tracking and budget do not count, so changing them does not make another run.
+    Tracking and limits do not count, so changing them does not make another run.
     """
     values = manifest.values
     asked = {key: value for key, value in values.items() if key not in VOLATILE}
+    asked["usd_per_hour"] = values.get("budget", {}).get("usd_per_hour")
     train = values["data"]["train"]
     names = [*([train] if isinstance(train, str) else train), values.get("eval", {}).get("json_schema")]
     hashes = [_file_hash(manifest.folder / name) for name in names if name]
@@ -101,13 +102,22 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
         )
         facts.problems.append(Problem(code="run/io", what=what + ".", fix="Check the disk's space and health."))
     except Exception as error:
-        status, exit_code = "failed", Exit.BUG
-        traceback.print_exc()
-        what = f"A bug of ours: {type(error).__name__}: {error}"
-        facts.problems.append(Problem(code="run/bug", what=what, fix="Please report it, with the traceback above."))
+        status, exit_code, problem = "failed", *_unforeseen(error)
+        facts.problems.append(problem)
+    _leave_report(run, facts, status, exit_code, started_at)  # first of all, should the tracker hang and we be killed
     facts.tracking = world.tracker.finish(facts, int(exit_code))
     report = _leave_report(run, facts, status, exit_code, started_at)
     return Attempt(report=report, path=run.path, exit_code=exit_code)
+
+
+def _unforeseen(error: Exception) -> tuple[Exit, Problem]:
+    """Memory that ran out has a cure; everything else that no stage foresaw is a bug of ours."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        fix = "Lower hyperparameters.batch_size or max_length, or set approach.kind to qlora."
+        return Exit.MANIFEST, Problem(code="run/out-of-memory", what="The machine's memory is full.", fix=fix)
+    traceback.print_exception(error)
+    what = f"A bug of ours: {type(error).__name__}: {error}"
+    return Exit.BUG, Problem(code="run/bug", what=what, fix="Please report it, with the traceback above.")
 
 
 def _leave_report(

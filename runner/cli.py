@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner import __version__
 from runner.console import Console, LiveWatch, table
-from runner.errors import EXIT_CODES, Exit, Problem, RunnerError
+from runner.errors import EXIT_CODES, Exit, Problem, RunnerError, Where
 from runner.manifest import Manifest, load_manifest
 from runner.schema import read_schema
 
@@ -53,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes
         sys.stdout.reconfigure(errors="backslashreplace")
     console = Console()
+    again = shlex.join([os.environ.get("RUNNER_COMMAND", "runner"), *arguments[arguments[:1] == ["run"] :]])
     try:
-        args = _parser().parse_args(arguments)
+        args = _parser().parse_args(arguments, argparse.Namespace(again=again))
     except SystemExit as error:  # argparse leaves with 2, which here means nothing
         return Exit.DONE if error.code == 0 else Exit.USAGE
     try:
@@ -150,7 +153,8 @@ def _run(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
         if out is not None:
             from runner.attempt import report_faults
 
-            report_faults(error, out, _world(console, stop))
+            with contextlib.suppress(RunnerError):  # an unusable directory must not hide the manifest's faults
+                report_faults(error, out, _world(console, stop))
         raise
     from runner.attempt import attempt
 
@@ -158,7 +162,7 @@ def _run(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     if done.repeated:
         console.line("Already done; --fresh runs it again.")
     console.line()
-    _summary(console, done.report, done.path, args.manifest)
+    _summary(console, done.report, done.path, args.again)
     return done.exit_code
 
 
@@ -177,15 +181,16 @@ def _report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     run = RunDirectory(args.directory)
     run.write_text("report.html", render_html(report))
     run.close()
-    _summary(console, report, args.directory, Path(report["manifest"]["path"] or ""))
+    _summary(console, report, args.directory, f"runner {report['manifest']['path'] or 'MANIFEST'}")
     return Exit.DONE
 
 
 def _prepare(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     world = _world(console, stop)
     backend = world.load_backend("lora")
-    world.require(backend.check(args.model))
-    facts = backend.open_session(args.model, "lora", 2048, world.cache, world.watch).facts
+    if problems := backend.check(args.model):
+        raise RunnerError(problems, Exit.INPUT_MISSING)
+    facts = backend.open_session(args.model, "lora", world.cache, world.watch).facts
     console.line(f"{facts.name} is ready: {facts.family}, {facts.num_parameters or 0:,} parameters")
     return Exit.DONE
 
@@ -197,7 +202,7 @@ def _world(console: Console, stop: Stop) -> World:
     return World(watch=LiveWatch(console, stop), cache=cache, environment=os.environ)
 
 
-def _summary(console: Console, report: Mapping[str, Any], path: Path, manifest: Path) -> None:
+def _summary(console: Console, report: Mapping[str, Any], path: Path, again: str) -> None:
     """The end of a run on the terminal: verdict, scores, money, problems, where it all is, and what to type next."""
     good = report["verdict"] == "improved"
     console.line(console.paint(report["verdict_text"], "good" if good else "bold"))
@@ -219,21 +224,21 @@ def _summary(console: Console, report: Mapping[str, Any], path: Path, manifest: 
         console.line(table(rows))
     if roi:
         console.line(f"Return: {roi['text']}")
-    counted = [p for p in report["problems"] if p["severity"] != "note"]
-    for problem in counted:
-        where = problem["where"]
-        place = ":".join(str(where[k]) for k in ("path", "line", "column") if where[k] is not None)
-        fix = f" {problem['fix']}" if problem["fix"] else ""
-        console.line(
-            console.paint(problem["severity"], problem["severity"])
-            + f": {place + ': ' if place else ''}{problem['what']}{fix}"
-        )
+    console.problems(
+        Problem(**{**values, "where": Where(**values["where"])})
+        for values in report["problems"]
+        if values["severity"] != "note"
+    )
     console.line(f"report  {path / 'report.json'}")
     console.line(f"look    {path / 'report.html'}")
-    sync = report["tracking"].get("sync")
+    console.line(f"next    {_next_command(report, path, again)}")
+
+
+def _next_command(report: Mapping[str, Any], path: Path, again: str) -> str:
+    """What to type now: the same again, the tracker's upload, or a look at the answers."""
     if report["status"] == "interrupted":
-        console.line(f"next    runner {manifest}")
-    elif report["status"] in ("refused", "failed"):
-        console.line(f"next    mend what is named above, then: runner {manifest}")
-    elif sync:
-        console.line(f"next    {sync}")
+        return again
+    if report["status"] in ("refused", "failed"):
+        return f"mend what is named above, then: {again}"
+    sync: str | None = report["tracking"].get("sync")
+    return sync or f"less {path / 'evaluation' / 'tuned.jsonl'}"

@@ -118,20 +118,18 @@ class ProgressBar:
         )
         self._shown = ""
         self._task = self._bar.add_task(label, total=total, facts="")
-        self._bar.start()
 
     def advance(self, amount: int = 1, **facts: float | str) -> None:
         """Moves the bar; raises Interrupted when the run was asked to stop."""
         self._shown = _facts(facts) or self._shown
         self._bar.update(self._task, advance=amount, facts=self._shown)
-        try:
-            self._watch.check()
-        except Interrupted:
-            self.finish()
-            raise
+        self._watch.check()
 
-    def finish(self) -> None:
-        """Leaves the bar as it is."""
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
 
@@ -155,8 +153,10 @@ class ProgressLines:
             self._print(now)
         self._watch.check()
 
-    def finish(self) -> None:
-        """Prints the last state."""
+    def __enter__(self) -> ProgressLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._print(time.monotonic())
 
     def _print(self, now: float) -> None:

@@ -48,13 +48,17 @@ class Place:
 
 @dataclass(kw_only=True)
 class Document:
-    """A parsed file: `value` is plain data, `places` maps each key path to its place, `overridden` came by `--set`."""
+    """A parsed file: `value` is plain data, `places` maps each key path to its place, `overridden` came by `--set`.
+
+    `problems` are faults that left a value to go on with, such as a duplicate key.
+    """
 
     path: str
     text: str
     value: Value = None
     places: dict[KeyPath, Place] = field(default_factory=dict)
     overridden: set[KeyPath] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
 
     def get(self, *path: str | int, default: Value = None) -> Value:
         """The value at a key path, or the default where the path leads nowhere."""
@@ -98,7 +102,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(raw: bytes, path: str) -> Document:
-    """Parses YAML bytes; raises RunnerError (78) with every fault found."""
+    """Parses YAML bytes; raises RunnerError (78) when there is no document to go on with, else see its `problems`."""
     document = Document(path=path, text=_decode(raw, path))
     problems: list[Problem] = []
     node = _compose(document, problems)
@@ -111,6 +115,7 @@ def parse_document(raw: bytes, path: str) -> Document:
     if not problems and node is not None:
         document.places[()] = _place(node, node)
         document.value = _build(node, (), document, problems)
+        document.problems, problems = problems, []
     if problems:
         raise RunnerError(problems, Exit.MANIFEST)
     return document

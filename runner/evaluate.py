@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -81,7 +81,11 @@ def evaluate(plan: Plan, dataset: Dataset, session: Session, folder: Path, watch
             losses = session.held_out_loss(side, rows, watch).rows
         scores[side] = _score(plan.eval.metrics, rows, answers[side], losses, schema)
         _keep(folder / f"{side}.jsonl", rows, answers[side], scores[side])
-    comparisons = tuple(_compare(name, scores["base"][name], scores["tuned"][name], plan) for name in plan.eval.metrics)
+    compared = {name: _compare(name, scores["base"][name], scores["tuned"][name], plan) for name in plan.eval.metrics}
+    comparisons = tuple(found for found in compared.values() if isinstance(found, Comparison))
+    unscored = [found for found in compared.values() if isinstance(found, Problem)]
+    if isinstance(compared[plan.eval.metrics[0]], Problem):
+        raise RunnerError(unscored, Exit.MANIFEST)
     identical = fmean(b.text == t.text for b, t in zip(answers["base"], answers["tuned"], strict=True))
     base, tuned = (_side_result(answers[side], scores[side], plan) for side in SIDES)
     return Evaluation(
@@ -94,9 +98,19 @@ def evaluate(plan: Plan, dataset: Dataset, session: Session, folder: Path, watch
         identical_share=identical,
         max_new_tokens=longest,
         samples=_samples(rows, answers, scores),
-        findings=tuple(_findings(identical, base, tuned, comparisons)),
+        findings=(*(replace(p, severity="warning") for p in unscored), *_findings(identical, base, tuned, comparisons)),
         text=describe(comparisons[0], plan.eval.margin),
     )
+
+
+def check_metrics(plan: Plan, dataset: Dataset) -> None:
+    """Scores the expected answers against themselves, before anything is spent; raises RunnerError (78) when the
+    primary metric can score none of them."""
+    schema, name = read_answer_schema(plan.eval), plan.eval.metrics[0]
+    answers = [Answer(output=row.expected, expected=row.expected, schema=schema, loss=0.0) for row in dataset.test]
+    scores = [METRICS[name].score(answer) for answer in answers]
+    if all(score.value is None for score in scores):
+        raise RunnerError(_no_score(name, scores), Exit.MANIFEST)
 
 
 def read_answer_schema(plan: EvalPlan) -> Mapping[str, Any] | None:
@@ -178,19 +192,12 @@ def _score(
     return {name: [METRICS[name].score(item) for item in items] for name in names}
 
 
-def _compare(name: str, base: Sequence[Score], tuned: Sequence[Score], plan: Plan) -> Comparison:
+def _compare(name: str, base: Sequence[Score], tuned: Sequence[Score], plan: Plan) -> Comparison | Problem:
     pairs = [
         (b.value, t.value) for b, t in zip(base, tuned, strict=True) if b.value is not None and t.value is not None
     ]
     if not pairs:
-        reason = next((score.reason for score in (*base, *tuned) if score.reason), "no rows")
-        problem = Problem(
-            code="eval/unscored",
-            what=f"No test row has a score of '{name}': {reason}.",
-            where=Where(key="eval.metrics"),
-            fix="Choose a metric that fits the answers.",
-        )
-        raise RunnerError(problem, Exit.MANIFEST)
+        return _no_score(name, (*base, *tuned))
     sign = 1 if METRICS[name].higher_is_better else -1
     gain = bootstrap_mean([sign * (t - b) for b, t in pairs], plan.seed, plan.eval.resamples)
     ends = (gain.low, gain.high) if sign > 0 else (_minus(gain.high), _minus(gain.low))
@@ -207,6 +214,16 @@ def _compare(name: str, base: Sequence[Score], tuned: Sequence[Score], plan: Pla
         higher_is_better=sign > 0,
         verdict=verdict,
         rows_needed=rows_needed(gain, len(pairs), plan.eval.margin) if verdict == "inconclusive" else None,
+    )
+
+
+def _no_score(name: str, scores: Sequence[Score]) -> Problem:
+    reason = next((score.reason for score in scores if score.reason), "no rows")
+    return Problem(
+        code="eval/unscored",
+        what=f"No test row has a score of '{name}': {reason}.",
+        where=Where(key="eval.metrics"),
+        fix="Choose a metric that fits the answers.",
     )
 
 

@@ -38,7 +38,9 @@ def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
     document = read_document(path)
     for assignment in overrides:
         set_value(document, assignment)
-    problems = check_schema(document, read_schema("manifest"))
+    known = {problem.where.key for problem in document.problems}
+    found = check_schema(document, read_schema("manifest"))
+    problems = [*document.problems, *(problem for problem in found if problem.where.key not in known)]
     problems.extend(_cross_rules(document, problems))
     if problems:
         problems.sort(key=lambda problem: (problem.where.line or 0, problem.where.column or 0))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from runner.cost import check_budget, estimate_cost
 from runner.data import prepare_data
 from runner.errors import Refused
-from runner.evaluate import evaluate, read_answer_schema
+from runner.evaluate import check_metrics, evaluate, read_answer_schema
 from runner.gate import decide
 from runner.manifest import Manifest
-from runner.plan import make_plan, model_reference
+from runner.plan import make_plan
 from runner.report import Facts
 from runner.roi import compute_roi
 from runner.rundir import RunDirectory
@@ -23,17 +23,15 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
     """
     with world.stage("plan", run, facts):
         backend = world.load_backend(manifest.values["approach"]["kind"])
-        facts.plan = plan = make_plan(manifest, backend.describe(model_reference(manifest)))
         facts.environment = backend.environment()
+        session = world.open_session(manifest, backend)
+        facts.plan = plan = make_plan(manifest, session.facts)
         read_answer_schema(plan.eval)
         world.track(plan, run, facts)
 
     with world.stage("data", run, facts):
-        world.require(backend.check(plan.model))
-        session = backend.open_session(
-            plan.model, plan.approach, plan.hyperparameters.max_length, world.cache, world.watch
-        )
         facts.data = dataset = prepare_data(plan, session, run.folder("data"))
+        check_metrics(plan, dataset)
 
     with world.stage("cost", run, facts):
         facts.estimate = estimate_cost(plan, dataset, backend.matmul_rate)

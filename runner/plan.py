@@ -163,7 +163,9 @@ def model_reference(manifest: Manifest) -> str:
 
 
 def _model_name(name: str, folder: Path) -> str:
-    return str(folder / name) if name.startswith(("./", "../")) else name
+    if not name.startswith((".", "/", "~")):
+        return name
+    return str((folder / Path(name).expanduser()).resolve())
 
 
 def _complete(

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.console import Console, table
-from runner.cost import Band, Estimate, estimate_cost
+from runner.cost import Band, Estimate, check_budget, estimate_cost
 from runner.data import Dataset, prepare_data
 from runner.errors import Exit
-from runner.evaluate import read_answer_schema
+from runner.evaluate import check_metrics, read_answer_schema
 from runner.gate import Decision, decide
 from runner.manifest import Manifest
-from runner.plan import Plan, make_plan, model_reference
+from runner.plan import Plan, make_plan
 from runner.world import World
 
 
@@ -23,20 +23,21 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
     Nothing is trained, and nothing is kept. Returns 3 when the gate would refuse the run.
     """
     backend = world.load_backend(manifest.values["approach"]["kind"])
-    plan = make_plan(manifest, backend.describe(model_reference(manifest)))
+    session = world.open_session(manifest, backend)
+    plan = make_plan(manifest, session.facts)
     read_answer_schema(plan.eval)
-    world.require(backend.check(plan.model))
     console.line(console.paint("Resolved values", "bold"))
     console.line(table(list(_values(plan))))
-    session = backend.open_session(plan.model, plan.approach, plan.hyperparameters.max_length, world.cache, world.watch)
     with tempfile.TemporaryDirectory() as folder:
         dataset = prepare_data(plan, session, Path(folder))
+    check_metrics(plan, dataset)
     console.line(console.paint("Data", "bold"))
     console.line(table(list(_data(dataset))))
     console.problems(dataset.findings)
     estimate = estimate_cost(plan, dataset, backend.matmul_rate)
     console.line(console.paint("Cost", "bold"))
     console.line(table(list(_cost(estimate))))
+    check_budget(plan, estimate)
     decision = decide(plan, dataset)
     console.line(console.paint(f"Gate: {decision.verdict}", "bold"))
     console.problems(decision.findings)

@@ -50,7 +50,14 @@ class RunDirectory:
 
     def is_vacant(self) -> bool:
         """Whether no run has taken the directory: it holds at most the report of a manifest that was faulty."""
-        return {path.name for path in self.path.iterdir()} <= {".lock", *FILES} - {"run.lock.json"}
+        return not (self.path / "run.lock.json").exists() and not self._strangers()
+
+    def _strangers(self) -> list[str]:
+        """Files that no run of ours wrote, where none has taken the directory; a report is ours by its schema."""
+        ours = {".lock", *(f".{name}.partial" for name in FILES)}
+        if "schema_version" in (_read_object(self.path / "report.json") or {}):
+            ours |= {*FILES}
+        return sorted({path.name for path in self.path.iterdir()} - ours)
 
     def claim(self, run_id: str, *, fresh: bool) -> Mapping[str, Any] | None:
         """Takes the directory for a run: the report of the same run if it is finished, else None.
@@ -60,9 +67,7 @@ class RunDirectory:
         """
         lock_file = self.path / "run.lock.json"
         if not lock_file.is_file():
-            ours = (".lock", *FILES, *(f".{name}.partial" for name in FILES))
-            strangers = sorted(p.name for p in self.path.iterdir() if p.name not in ours)
-            if strangers:
+            if strangers := self._strangers():
                 raise RunnerError(self._foreign(strangers), Exit.RUN_DIRECTORY)
             self._clear()
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,13 +36,14 @@ class WandbTracker:
     def __init__(self, plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str]):
         wanted = plan.tracking.wandb
         has_key = bool(environment.get("WANDB_API_KEY"))
-        online = wanted == "online" or (wanted == "auto" and has_key and environment.get("WANDB_MODE") != "offline")
+        allowed = environment.get("WANDB_MODE", "online") == "online" and not environment.get("WANDB_DISABLED")
+        online = allowed and (wanted == "online" or (wanted == "auto" and has_key))
         settings = RunSettings(
             mode="online" if online else "offline",
             project=plan.tracking.project,
             entity=plan.tracking.entity,
             name=f"{plan.name}-{run_id}",
-            run_id=run_id,
+            run_id=f"{run_id}-{int(time.time())}",  # every attempt is a run of its own; the name joins them
             tags=plan.tracking.tags,
             config={"manifest": to_json(plan.values), "model": to_json(plan.model_facts)},
             folder=folder,

@@ -21,12 +21,12 @@ def train(plan: Plan, dataset: Dataset, session: Session, run: RunDirectory, wat
         seed=plan.seed,
     )
     trained = session.train(job, watch)
-    if trained.moved_adapters < 1:
+    if trained.moved_adapters == 0:
         raise RunnerError(
             Problem(
                 code="train/nothing-learned",
-                what=f"After training, {1 - trained.moved_adapters:.0%} of the adapter's layers are as they began.",
-                fix="Check hyperparameters.target_modules and the learning rate; this model may need another target.",
+                what="After training, every layer of the adapter is as it began.",
+                fix="Train for more steps, or raise the learning rate.",
             ),
             Exit.MANIFEST,
         )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from runner.backends import load
-from runner.backends.base import Backend, Watch
-from runner.errors import Exit, Problem, RunnerError
-from runner.plan import Plan
+from runner.backends.base import Backend, Session, Watch
+from runner.errors import Exit, RunnerError
+from runner.manifest import Manifest
+from runner.plan import Plan, model_reference
 from runner.report import Facts, to_json
 from runner.rundir import RunDirectory
 from runner.tracking import NullTracker, Tracker, open_tracker
@@ -48,10 +49,13 @@ class World:
         self.tracker = open_tracker(plan, facts.run_id, run.folder("wandb"), self.environment)
         self.watch.send_curves_to(self.tracker.log)
 
-    def require(self, problems: Sequence[Problem]) -> None:
-        """Raises RunnerError (66) when a preflight found something."""
+    def open_session(self, manifest: Manifest, backend: Backend) -> Session:
+        """The manifest's model, opened but without its weights; raises RunnerError when a preflight finds something."""
+        model = model_reference(manifest)
+        problems = backend.check(model)
         if problems:
             raise RunnerError(problems, Exit.INPUT_MISSING)
+        return backend.open_session(model, manifest.values["approach"]["kind"], self.cache, self.watch)
 
     def now(self) -> str:
         """The time in ISO 8601, UTC."""

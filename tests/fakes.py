@@ -112,7 +112,10 @@ class FakeProgress:
     def advance(self, amount: int = 1, **facts: float | str) -> None:
         self.amount += amount
 
-    def finish(self) -> None:
+    def __enter__(self) -> FakeProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         pass
 
 
@@ -150,7 +153,6 @@ class FakeSession:
     answers: Mapping[Side, Mapping[str, str]] = field(default_factory=dict)
     losses: Mapping[Side, Mapping[str, float]] = field(default_factory=dict)
     otherwise: str = "no"
-    max_length: int = 1_000_000
     unfinished: frozenset[Side] = frozenset()
     facts: ModelFacts = SMALL
     samplings: list[Sampling] = field(default_factory=list)
@@ -159,10 +161,7 @@ class FakeSession:
         counts = []
         for example in examples:
             total = sum(len(m.content.split()) for m in example.messages)
-            problem = f"{total} tokens, more than hyperparameters.max_length {self.max_length}"
-            labelled = len(example.expected.split())
-            too_long = total > self.max_length
-            counts.append(RowTokens(total=total, labelled=labelled, problem=problem if too_long else None))
+            counts.append(RowTokens(total=total, labelled=len(example.expected.split()), problem=None))
         return counts
 
     def train(self, job: TrainJob, watch: Watch) -> TrainedModel:

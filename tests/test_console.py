@@ -179,8 +179,8 @@ def test_progress_moves_on_a_terminal_and_is_told_elsewhere(out: io.StringIO, ki
     watch = LiveWatch(Console(out, {"TERM": "xterm"}), stop=lambda: False)
     bar = watch.progress("train", 40)
     assert isinstance(bar, kind)
-    bar.advance(40, loss=0.123456, tok_s=1500.0)
-    bar.finish()
+    with bar:
+        bar.advance(40, loss=0.123456, tok_s=1500.0)
     told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
     assert "train" in told
     assert "40/40" in told

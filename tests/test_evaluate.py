@@ -14,7 +14,7 @@ import pytest
 from runner.backends.base import Side
 from runner.conversation import Example
 from runner.errors import Exit, RunnerError
-from runner.evaluate import Comparison, Evaluation, describe, evaluate, read_answer_schema
+from runner.evaluate import Comparison, Evaluation, check_metrics, describe, evaluate, read_answer_schema
 from runner.stats import Verdict
 from tests.fakes import (
     FakeSession,
@@ -193,7 +193,6 @@ def test_a_row_counts_only_where_both_sides_have_a_score(tmp_path: Path) -> None
     ("metrics", "what"),
     [
         ("field_f1", "No test row has a score of 'field_f1': the expected answer is not JSON."),
-        ("exact_match, field_f1", "No test row has a score of 'field_f1': the expected answer is not JSON."),
         ("loss", "No test row has a score of 'loss': the loss is not a finite number."),
     ],
 )
@@ -205,6 +204,19 @@ def test_a_metric_without_one_scored_row_is_a_clear_problem(tmp_path: Path, metr
     assert (problem.code, problem.what, problem.where.key) == ("eval/unscored", what, "eval.metrics")
     assert caught.value.exit_code == Exit.MANIFEST
     assert len(read_lines(tmp_path / "tuned.jsonl")) == 30
+
+
+def test_a_secondary_metric_without_one_scored_row_is_a_warning_beside_the_verdict(tmp_path: Path) -> None:
+    found = compare(tmp_path, FakeSession(answers={"tuned": RIGHT}), metrics="exact_match, field_f1")
+    assert [comparison.metric for comparison in found.comparisons] == ["exact_match"]
+    assert ("eval/unscored", "warning") in [(problem.code, problem.severity) for problem in found.findings]
+
+
+def test_a_primary_metric_that_fits_no_expected_answer_is_refused_before_training() -> None:
+    plan = make_test_plan("eval.metrics=[field_f1]")
+    with pytest.raises(RunnerError) as caught:
+        check_metrics(plan, make_dataset())
+    assert caught.value.problems[0].code == "eval/unscored"
 
 
 def test_one_test_row_gives_no_verdict(tmp_path: Path) -> None:

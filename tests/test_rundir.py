@@ -159,7 +159,7 @@ def test_the_report_of_a_faulty_manifest_makes_room_for_the_run(tmp_path: Path, 
     run = RunDirectory(tmp_path)
     assert run.is_vacant()
     for name in ("report.json", "report.html", "events.jsonl"):
-        run.write_text(name, "{}")
+        run.write_text(name, '{"schema_version": 1}')
     assert run.is_vacant()
     assert run.claim("one", fresh=fresh) is None
     assert names(tmp_path) == {".lock"}
@@ -172,6 +172,9 @@ def test_a_directory_that_a_run_has_taken_or_that_is_somebodys_is_not_vacant(tmp
     (tmp_path / "thesis" / "data").mkdir()
     assert not taken.is_vacant()
     assert not RunDirectory(tmp_path / "thesis").is_vacant()
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "report.html").write_text("somebody's")
+    assert not RunDirectory(tmp_path / "pages").is_vacant()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 Mode = Literal["online", "offline"]
 INIT_TIMEOUT_SECONDS = 20
+FINISH_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,18 @@ class WandbRun:
             self._run = _open(settings)
             self.url = self._run.url
         except Exception as error:  # whatever W&B does, the experiment goes on
-            self.note = f"{settings.mode}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            self.note = f"{settings.mode}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             self.mode = "failed"
+            if settings.mode == "online":
+                self._fall_back(replace(settings, mode="offline"))
+
+    def _fall_back(self, settings: RunSettings) -> None:
+        """Keeps the run offline when the server cannot be reached, to be synced later."""
+        try:
+            self._run = _open(settings)
+            self.mode = "offline"
+        except Exception as error:  # see above
+            self.note = f"{self.note}; offline: {type(error).__name__}"
 
     def log(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Adds points to the curves."""
@@ -65,7 +76,7 @@ class WandbRun:
 
 def _open(settings: RunSettings) -> Any:
     settings.folder.mkdir(parents=True, exist_ok=True)
-    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         os.environ[name] = str(settings.folder)  # else it falls back to a temporary folder, lost with the machine
     os.environ["WANDB_SILENT"] = "true"
     import wandb
@@ -76,7 +87,6 @@ def _open(settings: RunSettings) -> Any:
         entity=settings.entity,
         name=settings.name,
         id=settings.run_id,
-        resume="allow" if settings.mode == "online" else None,
         tags=list(settings.tags),
         config=dict(settings.config),
         dir=str(settings.folder),
@@ -87,6 +97,7 @@ def _open(settings: RunSettings) -> Any:
             save_code=False,
             x_disable_stats=True,
             init_timeout=INIT_TIMEOUT_SECONDS,
+            finish_timeout=FINISH_TIMEOUT_SECONDS,
             login_timeout=INIT_TIMEOUT_SECONDS,
         ),
     )

@@ -59,7 +59,7 @@ def prepare_data(plan: Plan, session: Session, folder: Path) -> Dataset:
         source, found = read_file(path, plan.data.format, plan.data.system)
         sources.append(source)
         rows.extend(found)
-    rows, counts = _count(rows, session)
+    rows, counts = _count(rows, session, plan.hyperparameters.max_length)
     _write_lines(folder / "ledger.jsonl", (_ledger_entry(row) for row in rows))
     dropped = [row for row in rows if row.reason is not None]
     _check_dropped(dropped, len(rows), plan.data, folder / "ledger.jsonl")
@@ -88,17 +88,19 @@ def prepare_data(plan: Plan, session: Session, folder: Path) -> Dataset:
     )
 
 
-def _count(rows: Sequence[Row], session: Session) -> tuple[list[Row], list[RowTokens]]:
+def _count(rows: Sequence[Row], session: Session, max_length: int) -> tuple[list[Row], list[RowTokens]]:
     """Token counts of every usable row; a row too long or impossible to label is dropped with that reason."""
     counts = iter(session.count_tokens([row.example for row in rows if row.example is not None]))
     kept, result = [], []
     for row in rows:
         if row.example is not None:
             count = next(counts)
-            if count.problem is None:
+            too_long = f"longer than hyperparameters.max_length ({count.total} tokens, {max_length} allowed)"
+            reason = count.problem or (too_long if count.total > max_length else None)
+            if reason is None:
                 kept.append(count)
             else:
-                row = replace(row, example=None, reason=count.problem)
+                row = replace(row, example=None, reason=reason)
         result.append(row)
     return result, kept
 
@@ -186,7 +188,7 @@ def _sample(names: Iterable[str]) -> str:
 
 def _reason_kind(reason: str) -> str:
     """The reason without the row's own particulars, so that like reasons are counted together."""
-    return "longer than max_length" if "max_length" in reason else reason.split(" (")[0].split(": ")[0]
+    return reason.split(" (")[0].split(": ")[0]
 
 
 def _ledger_entry(row: Row) -> dict[str, Any]:

@@ -30,10 +30,12 @@ def plan_for(*paths: Path, **changes: Any) -> Plan:
 
 
 def prepare(
-    folder: Path, rows: list[Any], session: FakeSession | None = None, **changes: Any
+    folder: Path, rows: list[Any], max_length: int = 2048, **changes: Any
 ) -> tuple[Dataset, list[dict[str, Any]]]:
     path = write_rows(folder / "rows.jsonl", rows)
-    dataset = prepare_data(plan_for(path, **changes), session or FakeSession(), folder / "out")
+    plan = plan_for(path, **changes)
+    plan = replace(plan, hyperparameters=replace(plan.hyperparameters, max_length=max_length))
+    dataset = prepare_data(plan, FakeSession(), folder / "out")
     return dataset, read_lines(folder / "out" / "ledger.jsonl")
 
 
@@ -51,9 +53,7 @@ def test_the_ledger_reconciles_with_the_rows_that_were_read(
 ) -> None:
     made = {"good": "more {}", "empty": " ", "long": "{}" + " word" * 30}
     rows = [*PAIRS[:100], *([i] if kind == "bad" else pair(made[kind].format(i)) for i, kind in enumerate(kinds))]
-    dataset, ledger = prepare(
-        tmp_path_factory.mktemp("ledger"), rows, FakeSession(max_length=20), max_dropped_fraction=0.9
-    )
+    dataset, ledger = prepare(tmp_path_factory.mktemp("ledger"), rows, max_length=20, max_dropped_fraction=0.9)
     outcomes = Counter(entry["outcome"] for entry in ledger)
     kept = len(dataset.train) + len(dataset.dev) + len(dataset.test)
     assert [entry["row"] for entry in ledger] == list(range(1, len(rows) + 1))
@@ -80,9 +80,9 @@ def test_the_order_of_rows_and_further_rows_move_no_row_to_another_part(tmp_path
 
 
 def test_a_row_longer_than_the_model_may_read_is_dropped_with_that_reason(tmp_path: Path) -> None:
-    dataset, ledger = prepare(tmp_path, [*PAIRS, pair("word " * 30)], FakeSession(max_length=30))
-    assert dataset.dropped_reasons == {"longer than max_length": 1}
-    assert ledger[-1]["reason"] == "31 tokens, more than hyperparameters.max_length 30"
+    dataset, ledger = prepare(tmp_path, [*PAIRS, pair("word " * 30)], max_length=30)
+    assert dataset.dropped_reasons == {"longer than hyperparameters.max_length": 1}
+    assert ledger[-1]["reason"] == "longer than hyperparameters.max_length (31 tokens, 30 allowed)"
     assert [f.code for f in dataset.findings] == ["data/dropped"]
 
 
@@ -187,7 +187,7 @@ def test_the_manifests_system_prompt_reaches_every_row_that_has_none(tmp_path: P
 
 def test_tokens_are_those_of_the_kept_rows(tmp_path: Path) -> None:
     rows = [pair("w " * (i % 10 + 1) + str(i), "yes please") for i in range(100)]
-    dataset, _ = prepare(tmp_path, [*rows, pair("w " * 99)], FakeSession(max_length=50))
+    dataset, _ = prepare(tmp_path, [*rows, pair("w " * 99)], max_length=50)
     lengths = [i % 10 + 1 + 1 + 2 for i in range(100)]
     tokens = dataset.tokens
     assert (tokens.total, tokens.labelled, tokens.longest, tokens.longest_answer) == (sum(lengths), 200, 13, 2)

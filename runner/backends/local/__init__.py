@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -12,7 +11,6 @@ import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 # Before anything imports the hub client: no telemetry, and no fetch that the person did not ask for.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -26,9 +24,9 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|t
 import torch
 import transformers
 
-from runner.backends.base import ModelFacts, Session, Watch
+from runner.backends.base import Session, Watch
 from runner.backends.local.embedded import EMBEDDED, find_gguf, missing_package
-from runner.backends.local.load import LocalSession, compute_dtype, describe_folder
+from runner.backends.local.load import LocalSession, compute_dtype, split_revision
 from runner.errors import Problem
 
 transformers.utils.logging.set_verbosity_error()
@@ -37,32 +35,13 @@ transformers.utils.logging.disable_progress_bar()
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes")
 
 
-def describe(model: str) -> ModelFacts:
-    """What is known of a model without loading it: from the table of embedded models, a folder's config, or nothing."""
-    name, _, revision = model.partition("@")
-    if name in EMBEDDED:
-        entry = EMBEDDED[name]
-        return ModelFacts(
-            name=name,
-            revision=None,
-            family="llama",
-            num_parameters=entry.num_parameters,
-            context_tokens=8192,
-            license=entry.license,
-        )
-    config: dict[str, Any] = {}
-    if (Path(name) / "config.json").is_file():
-        config = json.loads((Path(name) / "config.json").read_text())
-    return describe_folder(name, revision or None, config)
-
-
 def check(model: str) -> list[Problem]:
     """What stands against using this model here, found without loading it."""
-    name = model.partition("@")[0]
+    name, _ = split_revision(model)
     if name in EMBEDDED:
         return [] if find_gguf(EMBEDDED[name]) else [missing_package(name)]
     problems = []
-    looks_local = name.startswith((".", "/", "~"))
+    looks_local = Path(name).is_absolute()
     if looks_local and not (Path(name) / "config.json").is_file():
         problems.append(
             Problem(
@@ -84,9 +63,9 @@ def check(model: str) -> list[Problem]:
     return problems
 
 
-def open_session(model: str, method: str, max_length: int, cache: Path, watch: Watch) -> Session:
+def open_session(model: str, method: str, cache: Path, watch: Watch) -> Session:
     """Loads the tokenizer at once and the weights when first needed."""
-    return LocalSession(model=model, method=method, max_length=max_length, cache=cache, watch=watch)
+    return LocalSession(model=model, method=method, cache=cache, watch=watch)
 
 
 def matmul_rate() -> float:

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +70,10 @@ def converted_folder(name: str, cache: Path, watch: Watch) -> Path:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     watch.say(f"Converting the embedded model {name} once, into {folder} ...")
-    steps = watch.progress("convert model", 3)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _convert(gguf, partial, steps.advance)
+        with watch.progress("convert model", 3) as steps:
+            _convert(gguf, partial, steps.advance)
         (partial / DONE).write_text(f"{gguf.name}\n")
         for path in (partial, *partial.iterdir()):  # safetensors writes 0600; other users read this cache too
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -85,15 +86,13 @@ def converted_folder(name: str, cache: Path, watch: Watch) -> Path:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        steps.finish()
     return folder
 
 
-def _convert(gguf: Path, target: Path, advance: object) -> None:
+def _convert(gguf: Path, target: Path, advance: Callable[[], None]) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    assert callable(advance)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.save_pretrained(target)
     advance()

@@ -27,11 +27,14 @@ class Encoded:
 def render(tokenizer: Any, messages: Sequence[Message], *, answer_next: bool = False) -> str:
     """The template's text for the turns, with the opening of an assistant turn when `answer_next`."""
     turns = [{"role": m.role, "content": m.content} for m in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer_next))
+    # A template that can open a "thinking" part is told not to: the answers in the data have none.
+    options = {"tokenize": False, "add_generation_prompt": answer_next, "enable_thinking": False}
+    return str(tokenizer.apply_chat_template(turns, **options))
 
 
-def encode(tokenizer: Any, examples: Sequence[Example]) -> list[Encoded | str]:
-    """Each example as ids and labels, or the reason why it cannot be trained on.
+def encode(tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int]) -> list[Encoded | str]:
+    """Each example as ids and labels, or the reason why it cannot be trained on; `stop_ids` are the tokens that end
+    an answer.
 
     Labelled are the assistant's words and the stop token after them, nothing else. The template is rendered up to
     each assistant turn; every such text must be a prefix of the whole, or the labels could not be placed.
@@ -46,7 +49,7 @@ def encode(tokenizer: Any, examples: Sequence[Example]) -> list[Encoded | str]:
         spans.append(_answer_spans(tokenizer, example.messages, text))
     batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
     return [
-        found if isinstance(found, str) else _label(ids, offsets, found, tokenizer.eos_token_id)
+        found if isinstance(found, str) else _label(ids, offsets, found, stop_ids)
         for ids, offsets, found in zip(batch["input_ids"], batch["offset_mapping"], spans, strict=True)
     ]
 
@@ -64,7 +67,9 @@ def _answer_spans(tokenizer: Any, messages: Sequence[Message], text: str) -> lis
     return found
 
 
-def _label(ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]], stop_id: int) -> Encoded | str:
+def _label(
+    ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]], stop_ids: frozenset[int]
+) -> Encoded | str:
     labels = [IGNORED] * len(ids)
     starts = {start for start, _ in offsets}
     i = 0
@@ -76,7 +81,7 @@ def _label(ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int
         while i < len(ids) and offsets[i][0] < end:
             labels[i] = ids[i]
             i += 1
-            if ids[i - 1] == stop_id:
+            if ids[i - 1] in stop_ids:
                 break
         else:
             return "the chat template ends the answer without the stop token, so the model would never learn to stop"

@@ -41,14 +41,19 @@ class _StopWhenAsked(StoppingCriteria):  # type: ignore[misc]
 
 
 def complete(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[Message]], sampling: Sampling, watch: Watch, label: str
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    sampling: Sampling,
+    stop_ids: frozenset[int],
+    watch: Watch,
+    label: str,
 ) -> list[Completion]:
     """One greedy answer a prompt, in their order; batches are made of prompts of like length, padded on the left."""
     model.eval()
     texts = [render(tokenizer, prompt, answer_next=True) for prompt in prompts]
     ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
-    stop_ids = _stop_ids(model, tokenizer)
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=sampling.max_new_tokens,
@@ -57,16 +62,15 @@ def complete(
     )
     answers: dict[int, Completion] = {}
     cache = _prefix_cache(model, ids)
-    progress = watch.progress(label, len(ids))
-    for begin in range(0, len(order), sampling.batch_size):
-        batch = order[begin : begin + sampling.batch_size]
-        started = time.perf_counter()
-        rows = _generate(model, [ids[i] for i in batch], config, cache, watch)
-        seconds = (time.perf_counter() - started) / len(batch)
-        for i, row in zip(batch, rows, strict=True):
-            answers[i] = _completion(tokenizer, len(ids[i]), row, stop_ids, seconds)
-        progress.advance(len(batch))
-    progress.finish()
+    with watch.progress(label, len(ids)) as progress:
+        for begin in range(0, len(order), sampling.batch_size):
+            batch = order[begin : begin + sampling.batch_size]
+            started = time.perf_counter()
+            rows = _generate(model, [ids[i] for i in batch], config, cache, watch)
+            seconds = (time.perf_counter() - started) / len(batch)
+            for i, row in zip(batch, rows, strict=True):
+                answers[i] = _completion(tokenizer, len(ids[i]), row, stop_ids, seconds)
+            progress.advance(len(batch))
     return [answers[i] for i in range(len(ids))]
 
 
@@ -76,8 +80,8 @@ def held_out_loss(model: Any, rows: Sequence[Encoded], watch: Watch, label: str 
     device = next(model.parameters()).device
     means: list[float] = []
     total, count = 0.0, 0
-    progress = watch.progress(label, len(rows)) if label else None
-    with torch.inference_mode(), packed_rows(model):
+    shown = watch.progress(label, len(rows)) if label else contextlib.nullcontext()
+    with shown as progress, torch.inference_mode(), packed_rows(model):
         for begin in range(0, len(rows), LOSS_ROWS):
             watch.check()
             some = rows[begin : begin + LOSS_ROWS]
@@ -88,14 +92,7 @@ def held_out_loss(model: Any, rows: Sequence[Encoded], watch: Watch, label: str 
                 count += len(losses)
             if progress:
                 progress.advance(len(some))
-    if progress:
-        progress.finish()
     return HeldOutLoss(rows=tuple(means), mean=total / count, num_tokens=count)
-
-
-def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
-    own = model.generation_config.eos_token_id
-    return {tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])}
 
 
 def _prefix_cache(model: Any, rows: list[list[int]]) -> DynamicCache | None:
@@ -140,7 +137,9 @@ def _generate(
     return [row[width:].tolist() for row in output]
 
 
-def _completion(tokenizer: Any, prompt_tokens: int, row: list[int], stop_ids: set[int], seconds: float) -> Completion:
+def _completion(
+    tokenizer: Any, prompt_tokens: int, row: list[int], stop_ids: frozenset[int], seconds: float
+) -> Completion:
     length = next((i for i, token in enumerate(row) if token in stop_ids), None)
     finish: Literal["stop", "length"] = "length" if length is None else "stop"
     text = tokenizer.decode(row[:length], skip_special_tokens=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
 from runner.backends.base import (
     HeldOutLoss,
@@ -27,19 +27,26 @@ from runner.backends.local.encode import Encoded, encode
 from runner.conversation import Completion, Example, Message
 from runner.errors import Exit, Problem, RunnerError
 
+NO_NETWORK = {
+    "LocalEntryNotFoundError",
+    "OfflineModeIsEnabled",
+    "ConnectError",
+    "ConnectionError",
+    "TimeoutException",
+}
+
 
 class LocalSession:
     """A model, loaded once. `base` and `tuned` share the weights: an adapter is switched, a full tune is swapped in
     place from disk, so there are never two copies."""
 
-    def __init__(self, *, model: str, method: str, max_length: int, cache: Path, watch: Watch):
+    def __init__(self, *, model: str, method: str, cache: Path, watch: Watch):
         self.method = method
-        self.max_length = max_length
-        name, _, revision = model.partition("@")
+        name, self.revision = split_revision(model)
         self._watch = watch
-        self.folder = str(converted_folder(name, cache, watch)) if name in EMBEDDED else os.path.expanduser(name)
-        self.revision = revision or None
+        self.folder = str(converted_folder(name, cache, watch)) if name in EMBEDDED else name
         self.tokenizer, config = self._load_tokenizer(name)
+        self.stop_ids = _stop_ids(self.folder, self.revision, self.tokenizer)
         self.facts = describe_folder(
             name, self.revision, config.to_dict(), EMBEDDED[name].license if name in EMBEDDED else None
         )
@@ -48,18 +55,13 @@ class LocalSession:
         self._tuned_dir: Path | None = None
 
     def count_tokens(self, examples: Sequence[Example]) -> list[RowTokens]:
-        """Exact counts; a row longer than `max_length` or impossible to label carries its problem."""
-        counts = []
-        for row in encode(self.tokenizer, examples):
-            if isinstance(row, str):
-                counts.append(RowTokens(total=0, labelled=0, problem=row))
-                continue
-            total = len(row.input_ids)
-            too_long = f"{total} tokens, more than hyperparameters.max_length {self.max_length}"
-            counts.append(
-                RowTokens(total=total, labelled=row.num_labelled, problem=too_long if total > self.max_length else None)
-            )
-        return counts
+        """Exact counts; a row that cannot be labelled carries its problem."""
+        return [
+            RowTokens(total=0, labelled=0, problem=row)
+            if isinstance(row, str)
+            else RowTokens(total=len(row.input_ids), labelled=row.num_labelled, problem=None)
+            for row in encode(self.tokenizer, examples, self.stop_ids)
+        ]
 
     def train(self, job: TrainJob, watch: Watch) -> TrainedModel:
         """Trains on the job's rows; afterwards the session answers as base and as tuned."""
@@ -73,7 +75,9 @@ class LocalSession:
     ) -> list[Completion]:
         """One greedy answer for each prompt, in their order."""
         with self._answering_as(side) as model:
-            return generate.complete(model, self.tokenizer, prompts, sampling, watch, label=f"{side} answers")
+            return generate.complete(
+                model, self.tokenizer, prompts, sampling, self.stop_ids, watch, label=f"{side} answers"
+            )
 
     def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss:
         """How surprised the model is by the expected answers, without sampling."""
@@ -81,7 +85,7 @@ class LocalSession:
             return generate.held_out_loss(model, self._encoded(examples), watch, label=f"{side} loss")
 
     def _encoded(self, examples: Sequence[Example]) -> list[Encoded]:
-        rows = encode(self.tokenizer, examples)
+        rows = encode(self.tokenizer, examples, self.stop_ids)
         for example, row in zip(examples, rows, strict=True):
             assert isinstance(row, Encoded), f"{example.source}: {row}"  # the data stage has rejected such rows
         return [row for row in rows if isinstance(row, Encoded)]
@@ -105,7 +109,8 @@ class LocalSession:
         if self.method == "full" and side != self._side:
             assert self._tuned_dir is not None, "only a trained session has a tuned side"
             source = self.folder if side == "base" else str(self._tuned_dir)
-            self._model = None  # let go of the old copy before the new one comes
+            self._model = None
+            gc.collect()  # the trainer holds the old copy in cycles; let go of it before the new one comes
             self._model = _load_weights(source, self.revision if side == "base" else None, self.method)
         self._side = side
 
@@ -114,14 +119,7 @@ class LocalSession:
             config = AutoConfig.from_pretrained(self.folder, revision=self.revision, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(self.folder, revision=self.revision, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise RunnerError(
-                Problem(
-                    code="model/unavailable",
-                    what=f"The model '{name}' could not be opened: {str(error).splitlines()[0]}",
-                    fix="Check approach.model and its revision, the network, and HF_TOKEN for a gated model.",
-                ),
-                Exit.INPUT_MISSING,
-            ) from error
+            raise _unavailable(name, error) from error
         if not tokenizer.chat_template:
             raise RunnerError(
                 Problem(
@@ -134,6 +132,39 @@ class LocalSession:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer, config
+
+
+def _unavailable(name: str, error: BaseException) -> RunnerError:
+    """Why a model could not be opened: refused (77), no network (69), or not there (66)."""
+    chain: list[BaseException] = [error]
+    while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(earlier)
+    kinds = {type(link).__name__ for link in chain}
+    exit_code, fix = Exit.INPUT_MISSING, "Check approach.model and its revision."
+    if "GatedRepoError" in kinds:
+        exit_code, fix = Exit.CREDENTIALS, "Ask for access on the model's page, and set HF_TOKEN."
+    elif kinds & NO_NETWORK:
+        exit_code, fix = Exit.UNAVAILABLE, "Check the network, and HF_HUB_OFFLINE; or name a local folder."
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    problem = Problem(code="model/unavailable", what=f"The model '{name}' could not be opened: {reason}", fix=fix)
+    return RunnerError(problem, exit_code)
+
+
+def split_revision(model: str) -> tuple[str, str | None]:
+    """`org/name@revision` -> name and revision; the path of a folder is left as it is."""
+    if Path(model).is_absolute():
+        return model, None
+    name, _, revision = model.partition("@")
+    return name, revision or None
+
+
+def _stop_ids(folder: str, revision: str | None, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends an answer: the tokenizer's own and those of the model's generation config."""
+    try:
+        own = GenerationConfig.from_pretrained(folder, revision=revision).eos_token_id
+    except OSError:
+        own = None
+    return frozenset({tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])})
 
 
 def describe_folder(
@@ -210,6 +241,7 @@ def _load_weights(folder: str, revision: str | None, method: str) -> Any:
             ),
             Exit.INPUT_MISSING,
         ) from error
+    model.generation_config = GenerationConfig()  # its penalties and sampling would colour what should be greedy
     for layer in model.modules():
         # bitsandbytes repacks 4-bit weights when a model first answers on an AVX512-BF16 processor, and its product
         # for the packed form has no gradient: the layers below would silently learn nothing afterwards.

@@ -33,6 +33,7 @@ class _PackedTrainer(SFTTrainer):  # type: ignore[misc]
         self._dev = dev
         self._watch = watch
         self.model_accepts_loss_kwargs = True  # the loss below divides by the whole step's tokens itself
+        self._loss_shifts_labels = False  # our labels are those of the kept positions, already shifted
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -65,6 +66,8 @@ class _Reporter(TrainerCallback):  # type: ignore[misc]
             latest = next((v for p in reversed(self.points) if (v := getattr(p, name)) is not None), None)
             if latest is not None:
                 facts[name] = round(latest, 4)
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # else the last steps of a short run never reach the curve
         self._progress.advance(1, **facts)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -99,25 +102,24 @@ def train(
     steps_per_epoch = math.ceil(len(rows) / hyper.batch_size)
     num_steps = max(1, round(steps_per_epoch * hyper.epochs))
     row_tokens = sum(len(row.input_ids) for row in rows)
-    progress = watch.progress("train", num_steps)
-    reporter = _Reporter(progress, watch, row_tokens / steps_per_epoch)
-    trainer = _PackedTrainer(
-        dev=dev,
-        watch=watch,
-        model=model,
-        processing_class=tokenizer,
-        args=_arguments(job, num_steps),
-        train_dataset=_as_dataset(rows),
-        eval_dataset=_as_dataset(dev),
-        data_collator=lambda features: pack([Encoded(f["input_ids"], f["labels"]) for f in features]),
-        callbacks=[reporter],
-    )
-    trainer.remove_callback(PrinterCallback)
-    started = time.perf_counter()
-    with generate.packed_rows(model):
-        trainer.train()
-    seconds = time.perf_counter() - started
-    progress.finish()
+    with watch.progress("train", num_steps) as progress:
+        reporter = _Reporter(progress, watch, row_tokens / steps_per_epoch)
+        trainer = _PackedTrainer(
+            dev=dev,
+            watch=watch,
+            model=model,
+            processing_class=tokenizer,
+            args=_arguments(job, num_steps),
+            train_dataset=_as_dataset(rows),
+            eval_dataset=_as_dataset(dev),
+            data_collator=lambda features: pack([Encoded(f["input_ids"], f["labels"]) for f in features]),
+            callbacks=[reporter],
+        )
+        trainer.remove_callback(PrinterCallback)
+        started = time.perf_counter()
+        with generate.packed_rows(model):
+            trainer.train()
+        seconds = time.perf_counter() - started
     moved = _share_moved(model) if job.method != "full" else 1.0
     _deliver(model, tokenizer, job.model_dir)
     model.eval()
@@ -147,7 +149,7 @@ def train(
 def _arguments(job: TrainJob, num_steps: int) -> SFTConfig:
     hyper = job.hyperparameters
     on_gpu = torch.cuda.is_available()
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(job.work_dir),
         max_steps=num_steps,
         per_device_train_batch_size=hyper.batch_size,
@@ -174,6 +176,8 @@ def _arguments(job: TrainJob, num_steps: int) -> SFTConfig:
         seed=job.seed,
         data_seed=job.seed,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several visible GPUs would be driven by DataParallel
+    return arguments
 
 
 def _as_dataset(rows: Sequence[Encoded]) -> Dataset:
@@ -184,11 +188,13 @@ def _with_adapter(model: Any, job: TrainJob) -> Any:
     hyper = job.hyperparameters
     if job.method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    by_name = hyper.target_modules or hyper.top_layers  # PEFT takes layer numbers only beside names
     config = LoraConfig(
         r=hyper.rank,
         lora_alpha=hyper.alpha,
         lora_dropout=hyper.dropout,
-        target_modules=list(hyper.target_modules) if hyper.target_modules else "all-linear",
+        target_modules=list(hyper.target_modules or _linear_names(model)) if by_name else "all-linear",
+        layers_to_transform=_top_layers(model, hyper.top_layers),
         task_type="CAUSAL_LM",
     )
     try:
@@ -204,6 +210,24 @@ def _with_adapter(model: Any, job: TrainJob) -> Any:
         ) from error
     fuse(adapted)
     return adapted
+
+
+def _linear_names(model: Any) -> list[str]:
+    """The names of all linear layers but the LM head."""
+    head = model.get_output_embeddings()
+    return sorted(
+        {
+            name.rpartition(".")[2]
+            for name, m in model.named_modules()
+            if isinstance(m, torch.nn.Linear) and m is not head
+        }
+    )
+
+
+def _top_layers(model: Any, count: int | None) -> list[int] | None:
+    """The numbers of the last `count` layers; None for all of them."""
+    num_layers = model.config.get_text_config().num_hidden_layers
+    return None if count is None else list(range(max(0, num_layers - count), num_layers))
 
 
 def _check_attention(model: Any, longest: int) -> None:

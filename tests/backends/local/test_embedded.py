@@ -19,13 +19,13 @@ NAME = "smollm2-135m-instruct"
 
 @pytest.mark.slow
 def test_the_embedded_model_is_converted_once_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = local.open_session(NAME, "lora", 512, tmp_path, FakeWatch())
+    session = local.open_session(NAME, "lora", tmp_path, FakeWatch())
     (folder,) = (tmp_path / "models").iterdir()
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
     assert session.facts.num_parameters == embedded.EMBEDDED[NAME].num_parameters
     assert session.facts.license == "apache-2.0"
     monkeypatch.setattr(embedded, "_convert", None)  # a second conversion would fail
-    again = local.open_session(NAME, "lora", 512, tmp_path, FakeWatch())
+    again = local.open_session(NAME, "lora", tmp_path, FakeWatch())
     question = [Message(role="user", content="What is the capital of France? Answer in one word.")]
     (answer,) = again.complete("base", [question], Sampling(max_new_tokens=12, batch_size=1), FakeWatch())
     assert "Paris" in answer.text

@@ -17,7 +17,7 @@ def labelled_text(tokenizer: Any, row: Encoded) -> str:
 
 
 def encoded(tokenizer: Any, *turns: tuple[Role, str]) -> Encoded:
-    (row,) = encode(tokenizer, [example(*turns)])
+    (row,) = encode(tokenizer, [example(*turns)], frozenset({tokenizer.eos_token_id}))
     assert isinstance(row, Encoded), row
     return row
 
@@ -61,7 +61,9 @@ def test_a_template_that_cannot_be_labelled_gives_a_reason(tiny_tokenizer: Any, 
     usual = tiny_tokenizer.chat_template
     tiny_tokenizer.chat_template = template
     try:
-        (row,) = encode(tiny_tokenizer, [example(("user", "a"), ("assistant", "b"))])
+        (row,) = encode(
+            tiny_tokenizer, [example(("user", "a"), ("assistant", "b"))], frozenset({tiny_tokenizer.eos_token_id})
+        )
     finally:
         tiny_tokenizer.chat_template = usual
     assert isinstance(row, str)

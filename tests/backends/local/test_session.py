@@ -68,7 +68,7 @@ def job(folder: Path, method: str = "lora", **changes: Any) -> TrainJob:
 
 
 def open_session(model: Path, tmp_path: Path, method: str = "lora") -> Session:
-    return local.open_session(str(model), method, 256, tmp_path / "cache", FakeWatch())
+    return local.open_session(str(model), method, tmp_path / "cache", FakeWatch())
 
 
 class StoppingWatch(FakeWatch):
@@ -132,7 +132,7 @@ def test_the_same_seed_trains_the_same_weights(tiny_model: Path, tmp_path: Path)
 
 
 def test_the_delivered_files_answer_like_the_model_that_was_evaluated(tiny_model: Path, tmp_path: Path) -> None:
-    session = open_session(tiny_model, tmp_path)
+    session: Any = open_session(tiny_model, tmp_path)
     session.train(job(tmp_path), FakeWatch())
     rows = examples(5)
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -142,8 +142,9 @@ def test_the_delivered_files_answer_like_the_model_that_was_evaluated(tiny_model
         session.tokenizer,
         prompts(rows),
         SAMPLING,
+        session.stop_ids,
         FakeWatch(),
-        label="x",  # type: ignore[attr-defined]
+        label="x",
     )
     assert [answer.text for answer in again] == texts(session, "tuned", rows)
     assert all((path.stat().st_mode & 0o777) == 0o644 for path in (tmp_path / "model").iterdir())
@@ -162,15 +163,22 @@ def test_answers_do_not_depend_on_batch_size_order_or_shared_prefix(
     assert texts(session, "base", rows) == together
 
 
-def test_token_counts_are_those_of_the_template_and_long_rows_say_so(tiny_model: Path, tmp_path: Path) -> None:
-    session = local.open_session(str(tiny_model), "lora", 120, tmp_path, FakeWatch())
-    short, long = examples(1)[0], examples(1, system="y" * 200)[0]
-    counts = session.count_tokens([short, long])
-    turns = [{"role": m.role, "content": m.content} for m in short.messages]
-    tokenizer: Any = session.tokenizer  # type: ignore[attr-defined]
-    assert counts[0].total == len(tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"])
-    assert (counts[0].labelled, counts[0].problem) == (len("tea") + 1, None)
-    assert "max_length" in (counts[1].problem or "")
+def test_token_counts_are_those_of_the_template(tiny_model: Path, tmp_path: Path) -> None:
+    session: Any = open_session(tiny_model, tmp_path)
+    row = examples(1)[0]
+    (count,) = session.count_tokens([row])
+    turns = [{"role": m.role, "content": m.content} for m in row.messages]
+    assert count.total == len(session.tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"])
+    assert (count.labelled, count.problem) == (len("tea") + 1, None)
+
+
+def test_the_loss_of_the_first_step_is_the_held_out_loss_of_the_same_rows(tiny_model: Path, tmp_path: Path) -> None:
+    session = open_session(tiny_model, tmp_path)
+    asked = job(tmp_path, batch_size=20, epochs=1)
+    expected = session.held_out_loss("base", asked.train, FakeWatch()).mean
+    outcome = session.train(asked, FakeWatch())
+    assert outcome.num_steps == 1
+    assert outcome.final_loss == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_learning_rate_that_destroys_the_model_ends_in_a_clear_error(tiny_model: Path, tmp_path: Path) -> None:
@@ -179,6 +187,15 @@ def test_a_learning_rate_that_destroys_the_model_ends_in_a_clear_error(tiny_mode
         session.train(job(tmp_path, "full", learning_rate=1e6, epochs=20, schedule="constant_with_warmup"), FakeWatch())
     assert raised.value.problems[0].code == "train/diverged"
     assert raised.value.exit_code == Exit.MANIFEST
+
+
+def test_only_the_top_layers_are_adapted_when_told_so(tiny_model: Path, tmp_path: Path) -> None:
+    session: Any = open_session(tiny_model, tmp_path)
+    outcome = session.train(job(tmp_path, top_layers=1), FakeWatch())
+    adapted = [name for name, parameter in session._model.named_parameters() if parameter.requires_grad]
+    assert len(adapted) == 14
+    assert all(".layers.1." in name for name in adapted)
+    assert outcome.moved_adapters == 1.0
 
 
 def test_target_modules_that_the_model_lacks_are_a_problem_with_a_cure(tiny_model: Path, tmp_path: Path) -> None:
@@ -197,7 +214,7 @@ def test_being_asked_to_stop_ends_training_and_answering_at_once(tiny_model: Pat
 
 @pytest.mark.parametrize(
     ("model", "code"),
-    [("./nowhere", "model/missing"), ("some-model", "model/unknown"), ("a/b/c", "model/unknown")],
+    [("/nowhere/model", "model/missing"), ("some-model", "model/unknown"), ("a/b/c", "model/unknown")],
 )
 def test_a_model_that_is_none_is_found_out_before_loading(model: str, code: str) -> None:
     assert [problem.code for problem in local.check(model)] == [code]
@@ -205,6 +222,6 @@ def test_a_model_that_is_none_is_found_out_before_loading(model: str, code: str)
 
 def test_a_hub_model_without_network_is_a_problem_and_no_traceback(tmp_path: Path) -> None:
     with pytest.raises(RunnerError) as raised:
-        local.open_session("acme/no-such-model@main", "lora", 256, tmp_path, FakeWatch())
+        local.open_session("acme/no-such-model@main", "lora", tmp_path, FakeWatch())
     assert raised.value.problems[0].code == "model/unavailable"
-    assert raised.value.exit_code == Exit.INPUT_MISSING
+    assert raised.value.exit_code == Exit.UNAVAILABLE
