@@ -88,13 +88,13 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
         status, exit_code = "done", _exit_of_verdict(facts)
     except Refused as error:
         status, exit_code = "refused", error.exit_code
-        _remember(facts, error)
+        facts.problems.extend(error.problems)
     except Interrupted as error:
         status, exit_code = "interrupted", error.exit_code
-        _remember(facts, error)
+        facts.problems.extend(error.problems)
     except RunnerError as error:
         status, exit_code = "failed", error.exit_code
-        _remember(facts, error)
+        facts.problems.extend(error.problems)
     except OSError as error:
         status, exit_code = "failed", Exit.IO
         what = f"Reading or writing failed: {error.strerror or error}" + (
@@ -137,15 +137,6 @@ def check_report(report: Mapping[str, Any]) -> None:
     from jsonschema import Draft202012Validator
 
     Draft202012Validator(read_schema("report")).validate(report)
-
-
-def _remember(facts: Facts, error: RunnerError) -> None:
-    """Adds the error's problems, each with its place in the manifest where it only names a key."""
-    document = facts.manifest.document if facts.manifest else None
-    for problem in error.problems:
-        if document and problem.where.key and problem.where.path is None:
-            problem = problem.at(document.where(tuple(problem.where.key.split("."))))
-        facts.problems.append(problem)
 
 
 def _exit_of_verdict(facts: Facts) -> Exit:

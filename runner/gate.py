@@ -57,6 +57,7 @@ USUAL_RATE: dict[str, dict[str, tuple[float, float]]] = {
     "full": {"large": (1e-5, 5e-5), "small": (1e-5, 5e-4)},
 }
 MIN_TEST, GOOD_TEST = 20, 50
+ADAPTER_KEYS = ("rank", "alpha", "dropout", "target_modules", "top_layers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +157,8 @@ def _range_findings(plan: Plan) -> Iterator[Problem]:
                 fix="Nothing, if it is on purpose.",
                 severity="warning",
             )
+    if method == "full":
+        yield from _ignored_keys(plan)
     if size is None:
         yield Problem(
             code="gate/unknown-size",
@@ -163,3 +166,16 @@ def _range_findings(plan: Plan) -> Iterator[Problem]:
             where=Where(key="approach.model"),
             severity="note",
         )
+
+
+def _ignored_keys(plan: Plan) -> Iterator[Problem]:
+    for key in ADAPTER_KEYS:
+        where = f"hyperparameters.{key}"
+        if not plan.origins[where].startswith(("default", "derived")):
+            yield Problem(
+                code="gate/ignored",
+                what=f"{key} belongs to adapters; a full tune has none and trains every weight.",
+                where=Where(key=where),
+                fix="Remove it.",
+                severity="warning",
+            )

@@ -36,8 +36,14 @@ class Manifest:
 def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
     """Reads, overrides and checks a manifest; raises RunnerError (64, 66, 78) with every fault found."""
     document = read_document(path)
+    malformed: list[Problem] = []
     for assignment in overrides:
-        set_value(document, assignment)
+        try:
+            set_value(document, assignment)
+        except RunnerError as error:
+            malformed.extend(error.problems)
+    if malformed:
+        raise RunnerError(malformed, Exit.USAGE)
     known = {problem.where.key for problem in document.problems}
     found = check_schema(document, read_schema("manifest"))
     problems = [*document.problems, *(problem for problem in found if problem.where.key not in known)]

@@ -83,8 +83,14 @@ def all_problems(facts: Facts) -> list[Problem]:
     """What went wrong first, then every stage's findings; one told twice stays once, with its place."""
     parts = (facts.data, facts.decision, facts.evaluation)
     found = [*facts.problems, *(finding for part in parts if part for finding in part.findings)]
-    placed = {(problem.code, problem.what) for problem in found if problem.where.path}
-    return list(dict.fromkeys(p for p in found if p.where.path or (p.code, p.what) not in placed))
+    return list(dict.fromkeys(_placed(problem, facts.manifest) for problem in found))
+
+
+def _placed(problem: Problem, manifest: Manifest | None) -> Problem:
+    """The problem with its place in the manifest, where a stage only named the key."""
+    if manifest is None or not problem.where.key or problem.where.path:
+        return problem
+    return problem.at(manifest.document.where(tuple(problem.where.key.split("."))))
 
 
 def to_json(value: Any) -> Any:

@@ -139,8 +139,8 @@ def test_an_unusual_hyperparameter_warns_and_does_not_refuse(
 ) -> None:
     number = None if size is None else int(size)
     decision = gate(f"approach.kind={kind}", f"hyperparameters.{key}={value}", size=number)
-    found = [f for f in decision.findings if f.where.key == f"hyperparameters.{key}"]
-    assert [(f.code, f.severity) for f in found] == [("gate/unusual", "warning")] * unusual
+    found = [f for f in decision.findings if (f.code, f.where.key) == ("gate/unusual", f"hyperparameters.{key}")]
+    assert [(f.where.key, f.severity) for f in found] == [(f"hyperparameters.{key}", "warning")] * unusual
     assert decision.verdict == "fine_tune"
 
 
@@ -155,3 +155,9 @@ def test_the_gate_says_no_just_when_it_found_an_error(task: str) -> None:
         decision = gate(f"gate.task={task}", num_train=num_train, num_test=num_test)
         assert decision.says_no == bool(codes(decision, "error"))
         assert all(f.fix for f in decision.findings if f.severity != "note")
+
+
+def test_a_full_tune_says_which_written_keys_it_ignores() -> None:
+    plan = make_test_plan("approach.kind=full", "hyperparameters.rank=8")
+    ignored = [f.where.key for f in decide(plan, make_dataset()).findings if f.code == "gate/ignored"]
+    assert ignored == ["hyperparameters.rank", "hyperparameters.top_layers"], "the quickstart writes top_layers"
