@@ -23,6 +23,7 @@ from runner.rundir import RunDirectory
 from runner.schema import read_schema
 from runner.world import World
 
+STATUSES: dict[type[RunnerError], Status] = {Refused: "refused", Interrupted: "interrupted"}
 VOLATILE = ("description", "tracking", "budget")  # but for the price of the machine, which the return rests on
 
 
@@ -86,14 +87,8 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
     try:
         run_lifecycle(manifest, world, run, facts)
         status, exit_code = "done", _exit_of_verdict(facts)
-    except Refused as error:
-        status, exit_code = "refused", error.exit_code
-        facts.problems.extend(error.problems)
-    except Interrupted as error:
-        status, exit_code = "interrupted", error.exit_code
-        facts.problems.extend(error.problems)
     except RunnerError as error:
-        status, exit_code = "failed", error.exit_code
+        status, exit_code = STATUSES.get(type(error), "failed"), error.exit_code
         facts.problems.extend(error.problems)
     except OSError as error:
         status, exit_code = "failed", Exit.IO

@@ -9,7 +9,8 @@ from runner.data import Dataset
 from runner.errors import Problem, Refused, Where
 from runner.plan import Plan
 
-# Share of the matmul rate that training and answering reach; measured on a 2-core CPU, see docs/benchmarks.md.
+# Share of the matmul rate that training and answering are assumed to reach: low, expected, high. Wide on purpose;
+# the report puts the actual hours beside the estimate.
 TRAIN_EFFICIENCY = (0.25, 0.5, 0.9)
 ANSWER_EFFICIENCY = (0.05, 0.12, 0.4)
 START_HOURS = 20 / 3600

@@ -71,6 +71,11 @@ class Decision:
     task: str
     findings: tuple[Problem, ...]
 
+    @property
+    def refuses(self) -> bool:
+        """Whether the run ends here: the gate says no, and its policy enforces that."""
+        return self.says_no and self.policy == "enforce"
+
 
 def decide(plan: Plan, dataset: Dataset) -> Decision:
     """The static gate: free, and before anything is trained."""

@@ -9,7 +9,7 @@ from runner.evaluate import check_metrics, evaluate, read_answer_schema
 from runner.gate import decide
 from runner.manifest import Manifest
 from runner.plan import make_plan
-from runner.report import Facts
+from runner.report import Facts, to_json
 from runner.roi import compute_roi
 from runner.rundir import RunDirectory
 from runner.train import train
@@ -39,8 +39,8 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
 
     with world.stage("gate", run, facts):
         facts.decision = decision = decide(plan, dataset)
-        run.write_json("gate/decision.json", world.as_json(decision))
-        if decision.says_no and decision.policy == "enforce":
+        run.write_json("gate/decision.json", to_json(decision))
+        if decision.refuses:
             raise Refused([finding for finding in decision.findings if finding.severity == "error"])
 
     with world.stage("train", run, facts):

@@ -75,6 +75,5 @@ def _band(band: Band | None) -> str:
 
 
 def _ends(decision: Decision, console: Console, manifest: Manifest) -> Exit:
-    refused = decision.says_no and decision.policy == "enforce"
-    console.line("next    " + ("mend what the gate names" if refused else f"runner {manifest.path}"))
-    return Exit.SAID_NO if refused else Exit.DONE
+    console.line("next    " + ("mend what the gate names" if decision.refuses else f"runner {manifest.path}"))
+    return Exit.SAID_NO if decision.refuses else Exit.DONE

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from runner.backends import load
 from runner.backends.base import Backend, Session, Watch
 from runner.errors import Exit, RunnerError
 from runner.manifest import Manifest
 from runner.plan import Plan, model_reference
-from runner.report import Facts, to_json
+from runner.report import Facts
 from runner.rundir import RunDirectory
 from runner.tracking import NullTracker, Tracker, open_tracker
 
@@ -60,7 +59,3 @@ class World:
     def now(self) -> str:
         """The time in ISO 8601, UTC."""
         return datetime.now(UTC).isoformat(timespec="seconds")
-
-    def as_json(self, fact: Any) -> Any:
-        """A fact as plain JSON data."""
-        return to_json(fact)
