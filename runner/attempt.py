@@ -16,7 +16,7 @@ from runner import __version__
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError
 from runner.manifest import Manifest
 from runner.pipeline import run_lifecycle
-from runner.plan import model_reference
+from runner.plan import model_reference, source_files
 from runner.render import render_html
 from runner.report import Facts, Status, make_report
 from runner.rundir import RunDirectory
@@ -55,9 +55,7 @@ def identify(manifest: Manifest) -> str:
     values = manifest.values
     asked = {key: value for key, value in values.items() if key not in VOLATILE}
     asked["usd_per_hour"] = values.get("budget", {}).get("usd_per_hour")
-    train = values["data"]["train"]
-    names = [*([train] if isinstance(train, str) else train), values.get("eval", {}).get("json_schema")]
-    hashes = [_file_hash(manifest.folder / name) for name in names if name]
+    hashes = [_file_hash(path) for path in source_files(manifest)]
     hashes += _folder_signature(Path(model_reference(manifest)))
     text = json.dumps([asked, hashes, __version__], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -43,7 +43,7 @@ def estimate_cost(plan: Plan, dataset: Dataset, measure: Callable[[], float]) ->
     need no gradient), a full one twice.
     """
     train_tokens = round(dataset.train_tokens * plan.hyperparameters.epochs)
-    share = dataset.tokens.total / max(1, dataset.num_rows - dataset.num_dropped)
+    share = dataset.tokens.total / dataset.ledger.num_used
     evaluation_tokens = round(2 * 2 * len(dataset.test) * share)  # two sides, answered and scored
     size = plan.model_facts.num_parameters
     if size is None:

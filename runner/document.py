@@ -64,7 +64,8 @@ class Document:
         """The value at a key path, or the default where the path leads nowhere."""
         value = self.value
         for part in path:
-            if not isinstance(value, dict) or part not in value:
+            holds = range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()
+            if part not in holds:
                 return default
             value = value[part]
         return value

@@ -75,7 +75,9 @@ def evaluate(plan: Plan, dataset: Dataset, session: Session, folder: Path, watch
     answers: dict[Side, list[Completion]] = {}
     scores: dict[Side, dict[str, list[Score]]] = {}
     for side in SIDES:
-        answers[side] = session.complete(side, [row.prompt for row in rows], sampling, watch)
+        answers[side] = session.complete(
+            side, [row.prompt for row in rows], sampling, watch, [row.tools for row in rows]
+        )
         losses: Sequence[float | None] = [None] * len(rows)
         if "loss" in plan.eval.metrics:
             losses = session.held_out_loss(side, rows, watch).rows

@@ -30,7 +30,7 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         world.track(plan, run, facts)
 
     with world.stage("data", run, facts):
-        facts.data = dataset = prepare_data(plan, session, run.folder("data"))
+        facts.data = dataset = prepare_data(plan, session, run.folder("data"), world.cache, world.watch)
         check_metrics(plan, dataset)
 
     with world.stage("cost", run, facts):

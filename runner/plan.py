@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runner.backends.base import Hyperparameters, ModelFacts
 from runner.manifest import Manifest
@@ -13,14 +13,60 @@ from runner.schema import read_schema
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataPlan:
-    """Which files, and how they are read and divided; shares are of the questions."""
+class Template:
+    """How a row's columns become a conversation: texts in which ``{{column}}`` stands for the row's value."""
 
-    train: tuple[Path, ...]
-    format: str
-    system: str | None
+    prompt: str
+    completion: str
+    system: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcePlan:
+    """One place that rows come from: an absolute path, a URL, or a hub dataset ``org/name@revision[:split]``.
+
+    A row counts `weight` times in training. `system` is put before rows that have none; `group_by` and `class_by`
+    name the column (a dotted path) that holds a row's group and class.
+    """
+
+    source: str
+    format: str = "auto"
+    template: Template | None = None
+    system: str | None = None
+    weight: float = 1.0
+    group_by: str | None = None
+    class_by: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixPlan:
+    """General rows mixed into the training part: `rows` of them, or `fraction` of the rows to train on."""
+
+    source: SourcePlan
+    fraction: float | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPlan:
+    """Shares of the questions that are held out where no file is given for them, and how alike two questions must
+    be to count as the same (None: only equal ones)."""
+
     dev: float
     test: float
+    similarity: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """Where the rows come from, and how they are divided and limited."""
+
+    train: tuple[SourcePlan, ...]
+    dev: tuple[SourcePlan, ...]
+    test: tuple[SourcePlan, ...]
+    mix: tuple[MixPlan, ...]
+    split: SplitPlan
+    long_rows: Literal["drop", "truncate", "refuse"]
     max_dropped_fraction: float
 
 
@@ -117,8 +163,7 @@ def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
         if key not in hyper:
             hyper[key] = value
             origins[f"hyperparameters.{key}"] = f"derived: {why}"
-    data, evaluation, folder = values["data"], values["eval"], manifest.folder
-    files = [data["train"]] if isinstance(data["train"], str) else data["train"]
+    evaluation, folder = values["eval"], manifest.folder
     schema_file = evaluation["json_schema"]
     if "max_new_tokens" not in evaluation:
         origins["eval.max_new_tokens"] = "measured: a quarter more than the longest expected answer"
@@ -130,14 +175,7 @@ def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
         approach=values["approach"]["kind"],
         model=_model_name(values["approach"]["model"], folder),
         model_facts=model_facts,
-        data=DataPlan(
-            train=tuple(folder / name for name in files),
-            format=data["format"],
-            system=data["system"],
-            dev=data["split"]["dev"],
-            test=data["split"]["test"],
-            max_dropped_fraction=data["max_dropped_fraction"],
-        ),
+        data=_data(values["data"], folder),
         hyperparameters=Hyperparameters(**{**hyper, "target_modules": tuple(modules) if modules else None}),
         gate=GatePlan(**values["gate"]),
         eval=EvalPlan(
@@ -157,6 +195,16 @@ def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
     )
 
 
+def source_files(manifest: Manifest) -> list[Path]:
+    """Every local file that the manifest's data and answers come from."""
+    data = manifest.values["data"]
+    named = [entry for part in ("train", "dev", "test") for entry in _listed(data.get(part))] + data.get("mix", [])
+    names = [_source_name(entry if isinstance(entry, str) else entry["source"], manifest.folder) for entry in named]
+    files = [Path(name) for name in names if Path(name).is_absolute()]
+    schema = manifest.values.get("eval", {}).get("json_schema")
+    return [*files, *([manifest.folder / schema] if schema else [])]
+
+
 def model_reference(manifest: Manifest) -> str:
     """The model as the backend wants it: a relative folder starts from the manifest's own."""
     return _model_name(manifest.values["approach"]["model"], manifest.folder)
@@ -166,6 +214,47 @@ def _model_name(name: str, folder: Path) -> str:
     if not name.startswith((".", "/", "~")):
         return name
     return str((folder / Path(name).expanduser()).resolve())
+
+
+def _data(data: Mapping[str, Any], folder: Path) -> DataPlan:
+    def source(entry: str | Mapping[str, Any]) -> SourcePlan:
+        own: Mapping[str, Any] = {"source": entry} if isinstance(entry, str) else entry
+        template = own.get("template") or data["template"]
+        format_name = own.get("format", "auto") if own.get("format", "auto") != "auto" else data["format"]
+        return SourcePlan(
+            source=_source_name(own["source"], folder),
+            format="columns" if template and format_name == "auto" else format_name,
+            template=Template(**template) if template else None,
+            system=data["system"],
+            weight=own.get("weight", 1),
+            group_by=data["group_by"],
+            class_by=data["class_by"],
+        )
+
+    def mixed(entry: Mapping[str, Any]) -> MixPlan:
+        general = replace(source(entry), system=None, group_by=None, class_by=None)
+        return MixPlan(source=general, fraction=entry.get("fraction"), rows=entry.get("rows"))
+
+    return DataPlan(
+        train=tuple(map(source, _listed(data["train"]))),
+        dev=tuple(map(source, _listed(data["dev"]))),
+        test=tuple(map(source, _listed(data["test"]))),
+        mix=tuple(map(mixed, data["mix"])),
+        split=SplitPlan(**data["split"]),
+        long_rows=data["long_rows"],
+        max_dropped_fraction=data["max_dropped_fraction"],
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _source_name(name: str, folder: Path) -> str:
+    """A URL and a hub dataset as written; a file as an absolute path."""
+    if "://" in name or ("@" in name and not (folder / name).exists()):
+        return name
+    return str((folder / Path(name).expanduser()).absolute())
 
 
 def _complete(

@@ -8,13 +8,17 @@ from pathlib import Path
 
 from runner.console import Console, table
 from runner.cost import Band, Estimate, check_budget, estimate_cost
-from runner.data import Dataset, prepare_data
+from runner.data import Dataset, Shown, prepare_data
+from runner.data.ledger import OUTCOMES, Ledger, SourceTotals
 from runner.errors import Exit
 from runner.evaluate import check_metrics, read_answer_schema
 from runner.gate import Decision, decide
 from runner.manifest import Manifest
 from runner.plan import Plan, make_plan
 from runner.world import World
+
+MARKS = ("«", "»")
+SHOWN_CHARACTERS = 600
 
 
 def preview(manifest: Manifest, world: World, console: Console) -> Exit:
@@ -29,10 +33,15 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
     console.line(console.paint("Resolved values", "bold"))
     console.line(table(list(_values(plan))))
     with tempfile.TemporaryDirectory() as folder:
-        dataset = prepare_data(plan, session, Path(folder))
+        dataset = prepare_data(plan, session, Path(folder), world.cache, world.watch)
     check_metrics(plan, dataset)
     console.line(console.paint("Data", "bold"))
+    console.line(table(list(_sources(dataset))))
     console.line(table(list(_data(dataset))))
+    console.line(console.paint(f"Rows as the model sees them, trained on between {' and '.join(MARKS)}", "bold"))
+    for shown in dataset.shown:
+        console.line(_row(console, shown))
+        console.line()
     console.problems(dataset.findings)
     estimate = estimate_cost(plan, dataset, backend.matmul_rate)
     console.line(console.paint("Cost", "bold"))
@@ -53,15 +62,57 @@ def _values(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield key, shown if len(shown) <= 60 else shown[:57] + "...", origin
 
 
+def _sources(dataset: Dataset) -> Iterator[tuple[str, ...]]:
+    """What each file is and what became of its rows; the last line adds up."""
+    yield ("file", "for", "format", "rows", *OUTCOMES)
+    for source in dataset.ledger.sources:
+        yield (Path(source.path).name, source.part, source.format, *_counts(source))
+    if len(dataset.ledger.sources) > 1:
+        yield ("all", "", "", *_counts(dataset.ledger))
+
+
+def _counts(totals: Ledger | SourceTotals) -> Iterator[str]:
+    for name in ("num_rows", *OUTCOMES):
+        yield f"{getattr(totals, name):,}"
+
+
 def _data(dataset: Dataset) -> Iterator[tuple[str, str]]:
-    yield "rows", f"{dataset.num_rows:,}"
-    for reason, count in dataset.dropped_reasons.items():
+    split, tokens, variety = dataset.split, dataset.tokens, dataset.diversity
+    for source in dataset.ledger.sources:
+        yield Path(source.path).name, f"{source.container}, {source.evidence}"
+    for reason, count in dataset.ledger.reasons.items():
         yield f"dropped: {reason}", f"{count:,}"
-    for name, part in (("train", dataset.train), ("dev", dataset.dev), ("test", dataset.test)):
-        yield name, f"{len(part):,}"
-    tokens = dataset.tokens
-    yield "tokens", f"{tokens.total:,} ({tokens.labelled / tokens.total:.0%} trained on)"
-    yield "row length", f"median {tokens.median}, 90 % under {tokens.p90}, longest {tokens.longest}"
+    for repair, count in dataset.ledger.repairs.items():
+        yield f"repaired: {repair}", f"{count:,}"
+    mixed = f", {split.num_mixed:,} of them general" if split.num_mixed else ""
+    yield "split", f"{split.train:,} train{mixed}, {split.dev:,} dev, {split.test:,} test"
+    yield "groups", f"{split.num_groups:,} groups of like questions; {split.num_withheld:,} rows withheld"
+    for name, parts in split.classes.items():
+        yield f"class {name}", ", ".join(f"{parts.get(part, 0):,} {part}" for part in ("train", "dev", "test"))
+    about = "" if tokens.band is None else f", an estimate within a factor of {tokens.band:g}"
+    yield "tokens", f"{tokens.total:,} ({tokens.labelled / tokens.total:.0%} trained on{about})"
+    yield (
+        "row length",
+        f"median {tokens.median:,}, 90 % up to {tokens.p90:,}, 99 % up to {tokens.p99:,}, longest {tokens.longest:,}; "
+        f"{tokens.num_over / tokens.num_counted:.1%} exceed {tokens.max_length:,}",
+    )
+    for name, side in (("questions", variety.questions), ("answers", variety.answers)):
+        yield f"different {name}", f"{side.num_distinct:,}, with {side.num_openings:,} openings"
+
+
+def _row(console: Console, shown: Shown) -> str:
+    """One row as the model sees it; what is trained on stands between arrows, and in colour where there is one."""
+    parts = [
+        console.paint(f"{MARKS[0]}{_abridged(s.text)}{MARKS[1]}", "good") if s.trained else _abridged(s.text)
+        for s in shown.segments
+    ]
+    return f"{shown.source}\n" + "".join(parts).rstrip()
+
+
+def _abridged(text: str) -> str:
+    """A long stretch without its middle."""
+    half = SHOWN_CHARACTERS // 2
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:half]} [...] {text[-half:]}"
 
 
 def _cost(estimate: Estimate) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from runner import __version__
 from runner.backends.base import TrainedModel
-from runner.conversation import Example
 from runner.cost import Estimate
 from runner.data import Dataset
 from runner.errors import EXIT_CODES, Exit, Problem
@@ -109,17 +108,9 @@ def to_json(value: Any) -> Any:
 
 
 def _data(data: Dataset) -> dict[str, Any]:
-    rows: dict[str, Sequence[Example]] = {"train": data.train, "dev": data.dev, "test": data.test}
-    return {
-        "num_rows": data.num_rows,
-        "num_kept": data.num_rows - data.num_dropped,
-        "num_dropped": data.num_dropped,
-        "dropped_reasons": dict(data.dropped_reasons),
-        "split": {name: len(part) for name, part in rows.items()},
-        "tokens": to_json(data.tokens),
-        "sources": to_json(data.sources),
-        "findings": to_json(data.findings),
-    }
+    """All but the rows themselves, which are files of the run directory."""
+    parts = ("train", "dev", "test")
+    return {f.name: to_json(getattr(data, f.name)) for f in dataclasses.fields(data) if f.name not in parts}
 
 
 def _cost(facts: Facts) -> dict[str, Any]:

@@ -9,20 +9,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from runner.backends.base import (
     CurvePoint,
     HeldOutLoss,
     ModelFacts,
     Progress,
-    RowTokens,
     Sampling,
+    Segment,
     Side,
+    TokenCounts,
     TrainedModel,
     TrainJob,
     Watch,
 )
 from runner.conversation import Completion, Example, Message
-from runner.data import Dataset, TokenReport
+from runner.data import Dataset, SplitReport, TokenReport
+from runner.data.findings import Review
+from runner.data.ledger import Ledger
 from runner.evaluate import Comparison, Evaluation, SideResult
 from runner.manifest import Manifest, load_manifest
 from runner.plan import Plan, make_plan
@@ -49,7 +54,8 @@ def quickstart(*overrides: str) -> Manifest:
 def make_test_plan(*overrides: str, facts: ModelFacts = SMALL, train: Sequence[Path] = ()) -> Plan:
     """The plan of the quickstart manifest; `train` replaces the data files."""
     plan = make_plan(quickstart("eval.resamples=1000", *overrides), facts)
-    return replace(plan, data=replace(plan.data, train=tuple(train))) if train else plan
+    sources = tuple(replace(plan.data.train[0], source=str(path)) for path in train)
+    return replace(plan, data=replace(plan.data, train=sources)) if train else plan
 
 
 def question(prompt: str, answer: str, *, system: str | None = None, source: str = "rows.jsonl:1") -> Example:
@@ -70,21 +76,59 @@ def make_dataset(num_train: int = 400, num_test: int = 60, **changes: Any) -> Da
     """A dataset of made-up questions, 100 tokens a row."""
     examples = questions(num_train + 30 + num_test)
     num_rows = len(examples)
+    review = Review()
+    for example in examples:
+        review.add(example)
     dataset = Dataset(
         train=examples[:num_train],
         dev=examples[num_train : num_train + 30],
         test=examples[num_train + 30 :],
-        sources=(),
-        num_rows=num_rows,
-        num_dropped=0,
-        dropped_reasons={},
+        ledger=make_ledger(num_rows),
         tokens=TokenReport(
-            total=100 * num_rows, labelled=20 * num_rows, median=100, p90=100, longest=100, longest_answer=20
+            total=100 * num_rows,
+            labelled=20 * num_rows,
+            median=100,
+            p90=100,
+            p99=100,
+            longest=100,
+            longest_answer=20,
+            max_length=512,
+            num_counted=num_rows,
+            num_over=0,
+            band=None,
+            histogram=((100, num_rows),),
         ),
         train_tokens=100 * num_train,
+        split=SplitReport(
+            train=num_train,
+            dev=30,
+            test=num_test,
+            num_groups=num_rows,
+            num_pairs=0,
+            num_withheld=0,
+            num_mixed=0,
+            classes={},
+        ),
+        diversity=review.diversity(),
+        shown=(),
         findings=(),
     )
     return replace(dataset, **changes)
+
+
+def make_ledger(num_rows: int = 100, num_faulty: int = 0) -> Ledger:
+    """The totals of that many rows; the faulty ones are not JSON."""
+    return Ledger(
+        num_rows=num_rows,
+        kept=num_rows - num_faulty,
+        repaired=0,
+        truncated=0,
+        dropped=num_faulty,
+        num_faulty=num_faulty,
+        reasons={"not JSON": num_faulty} if num_faulty else {},
+        repairs={},
+        sources=(),
+    )
 
 
 def write_rows(path: Path, rows: Iterable[Any]) -> Path:
@@ -154,21 +198,39 @@ class FakeSession:
     losses: Mapping[Side, Mapping[str, float]] = field(default_factory=dict)
     otherwise: str = "no"
     unfinished: frozenset[Side] = frozenset()
+    has_tokenizer: bool = True
     facts: ModelFacts = SMALL
     samplings: list[Sampling] = field(default_factory=list)
 
-    def count_tokens(self, examples: Sequence[Example]) -> list[RowTokens]:
-        counts = []
-        for example in examples:
-            total = sum(len(m.content.split()) for m in example.messages)
-            counts.append(RowTokens(total=total, labelled=len(example.expected.split()), problem=None))
-        return counts
+    def count_tokens(self, examples: Sequence[Example], watch: Watch) -> TokenCounts | None:
+        if not self.has_tokenizer:
+            return None
+        total = [sum(len(m.content.split()) for m in example.messages) for example in examples]
+        labelled = [len(example.expected.split()) for example in examples]
+        return TokenCounts(total=np.array(total, np.int32), labelled=np.array(labelled, np.int32), problems={})
+
+    def shorten(self, example: Example, max_length: int) -> Example | None:
+        *prompt, answer = example.messages
+        room = max_length - sum(len(m.content.split()) for m in prompt)
+        if room < 1:
+            return None
+        cut = replace(answer, content=" ".join(answer.content.split()[:room]), complete=False)
+        return replace(example, messages=(*prompt, cut))
+
+    def mark(self, example: Example) -> list[Segment]:
+        asked = " ".join(m.content for m in example.prompt)
+        return [Segment(text=asked, trained=False), Segment(text=example.expected, trained=True)]
 
     def train(self, job: TrainJob, watch: Watch) -> TrainedModel:
         return trained_model(model_dir=str(job.model_dir))
 
     def complete(
-        self, side: Side, prompts: Sequence[Sequence[Message]], sampling: Sampling, watch: Watch
+        self,
+        side: Side,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        watch: Watch,
+        tools: Sequence[str | None] = (),
     ) -> list[Completion]:
         self.samplings.append(sampling)
         written = self.answers.get(side, {})

@@ -10,7 +10,7 @@ from runner.cost import START_HOURS, Band, Estimate, check_budget, estimate_cost
 from runner.data import Dataset
 from runner.errors import Exit, Refused
 from runner.plan import Plan
-from tests.fakes import UNKNOWN, facts_of_size, make_dataset, make_test_plan
+from tests.fakes import UNKNOWN, facts_of_size, make_dataset, make_ledger, make_test_plan
 
 DATASET = make_dataset(400, 60)
 RATE = 1e11
@@ -41,7 +41,8 @@ def test_tokens_are_those_of_all_epochs_and_of_both_sides_answered_and_scored() 
 
 
 def test_dropped_rows_do_not_thin_the_tokens_of_a_row() -> None:
-    dropped = replace(DATASET, num_rows=DATASET.num_rows + 100, num_dropped=100)
+    used = DATASET.ledger.num_rows
+    dropped = replace(DATASET, ledger=make_ledger(used + 100, num_faulty=100))
     assert estimate(make_test_plan(), dropped) == estimate(make_test_plan())
 
 

@@ -192,7 +192,8 @@ def test_faults_before_a_syntax_fault_are_shown_too() -> None:
         ("MAX_LENGTH: 512", "Did you mean 'max_length'?"),
         ("max_len: 512", "Did you mean 'max_length'?"),
         ("usd-per-hour: 1", "'usd_per_hour' belongs in 'budget'."),
-        ("dev: 0.1", "'dev' belongs in 'data.split'."),
+        ("similarity: 0.5", "'similarity' belongs in 'data.split'."),
+        ("dev: 0.1", "'dev' belongs in 'data' or in 'data.split'."),
         ("name: x", "'name' belongs at the top level."),
     ],
 )

@@ -112,7 +112,7 @@ def test_alpha_is_twice_the_rank_that_holds(tmp_path: Path) -> None:
 
 def test_paths_start_from_the_folder_of_the_manifest(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "eval={ metrics: [json_valid], json_schema: s.json }")
-    assert plan.data.train == (tmp_path / "a.jsonl", tmp_path / "../b.jsonl")
+    assert [source.source for source in plan.data.train] == [f"{tmp_path}/a.jsonl", f"{tmp_path}/../b.jsonl"]
     assert plan.eval.json_schema == tmp_path / "s.json"
     assert plan.model == str(tmp_path / "model")
 

@@ -6,21 +6,33 @@ import copy
 import html
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from runner.backends.base import Segment
+from runner.data import Shown, SplitReport
+from runner.data.diversity import Diversity, Variety
+from runner.data.ledger import Ledger, SourceTotals
+from runner.data.tokens import Lengths, TokenReport, report_tokens
+from runner.errors import Exit, Problem
 from runner.render import (
     MOST_POINTS,
+    PLOT_HEIGHT,
     Chart,
+    Histogram,
     count,
     duration,
+    length_chart,
     metric_change,
     metric_value,
     net_chart,
@@ -32,7 +44,9 @@ from runner.render import (
     training_chart,
     usd,
 )
+from runner.report import Facts, make_report, to_json
 from runner.schema import read_schema
+from tests.fakes import make_dataset
 
 Report = dict[str, Any]
 FIXTURE = Path(__file__).parent / "fixtures" / "report.json"
@@ -46,13 +60,108 @@ def is_nullable(entry: Report) -> bool:
     return "null" in entry.get("type", ()) or None in entry.get("enum", ())
 
 
+FROM_SHOP = SourceTotals(
+    path="shop/tickets.jsonl",
+    part="train",
+    container="jsonl",
+    format="prompt_completion",
+    evidence="prompt_completion: 200 of 201 rows looked at have prompt and completion",
+    sha256="5d" * 32,
+    num_bytes=110003,
+    num_rows=1423,
+    kept=1357,
+    repaired=33,
+    truncated=14,
+    dropped=19,
+)
+GENERAL = replace(
+    FROM_SHOP,
+    path="https://example.org/general.csv",
+    part="mix",
+    container="csv",
+    format="columns",
+    evidence="named in the manifest",
+    sha256="b7" * 32,
+    num_bytes=52111,
+    num_rows=677,
+    kept=629,
+    repaired=24,
+    truncated=7,
+    dropped=17,
+)
+LEDGER = Ledger(
+    num_rows=2100,
+    kept=1986,
+    repaired=57,
+    truncated=21,
+    dropped=36,
+    num_faulty=11,
+    reasons={"not drawn": 16, "like a row of the test part": 9, "not JSON": 8, "longer than max_length": 3},
+    repairs={"blanks around a text": 38, "a byte-order mark": 22},
+    sources=(FROM_SHOP, GENERAL),
+)
+TOKENS = TokenReport(
+    total=210987,
+    labelled=61871,
+    median=97,
+    p90=155,
+    p99=199,
+    longest=224,
+    longest_answer=58,
+    max_length=231,
+    num_counted=2092,
+    num_over=3,
+    band=None,
+    histogram=((101, 1204), (142, 613), (183, 201), (224, 46)),
+)
+SPLIT = SplitReport(
+    train=1702,
+    dev=118,
+    test=244,
+    num_groups=1990,
+    num_pairs=27,
+    num_withheld=9,
+    num_mixed=310,
+    classes={"late": {"train": 811, "dev": 51, "test": 115}, "damaged": {"train": 581, "dev": 67, "test": 129}},
+)
+QUESTIONS = Variety(
+    num_distinct=1749,
+    num_openings=1322,
+    openings=(("where is my", 41), ("i'd like to", 37)),
+    distinct_ngrams=(0.2134, 0.6457, 0.9128),
+    median_words=23.5,
+)
+ANSWERS = Variety(
+    num_distinct=5,
+    num_openings=4,
+    openings=(("late", 977), ("damaged", 772)),
+    distinct_ngrams=(0.0011, 0.0022, 0.0033),
+    median_words=1.0,
+)
+SHOWN = Shown(
+    source="tickets.jsonl:1207",
+    segments=(
+        Segment(text="\n<|user|>\n  Where is\tmy parcel?\n\n", trained=False),
+        Segment(text="late <|end|>", trained=True),
+        Segment(text="\n", trained=False),
+    ),
+)
+DATASET = make_dataset(
+    ledger=LEDGER,
+    tokens=TOKENS,
+    train_tokens=175432,
+    split=SPLIT,
+    diversity=Diversity(num_rows=1754, questions=QUESTIONS, answers=ANSWERS),
+    shown=(SHOWN,),
+    findings=(Problem(code="data/dropped", what="11 of 2,100 rows could not be used.", severity="warning"),),
+)
 NULLABLE = [key for key, entry in read_schema("report")["properties"].items() if is_nullable(entry)]
 
 
 @pytest.fixture
 def report() -> Report:
     found: Report = json.loads(FIXTURE.read_text(encoding="utf-8"))
-    return found
+    return found | {"data": make_report(Facts(data=DATASET), "done", Exit.DONE, "")["data"]}
 
 
 class Outline(HTMLParser):
@@ -153,8 +262,24 @@ def test_the_page_follows_the_reader_s_light_or_dark_and_prints(report: Report) 
         ("training", ["lora", "57", "6 min 53 s", "81,332", "197.1 tokens/s", "4,884,480, 3.5 % of all"]),
         ("training", ["float32", "cpu", "0.244 nats", "0.250 nats"]),
         ("model", ["smollm2-135m-instruct", "134,515,584", "apache-2.0", "8,192 tokens"]),
-        ("data", ["420", "418", "304 train, 39 dev, 75 test", "longer than max_length 2", "74,427", "support-tickets"]),
-        ("data", ["2 rows were dropped", "[data/dropped]"]),
+        ("data", ["✓ every one of 2,100 rows accounted for", "9 rows were withheld", "✓ tokens counted exactly"]),
+        ("data", ["prompt_completion 200 of 201 rows looked at", "1,423 1,357 33 14 19", "general rows columns named"]),
+        ("data", ["All files 2,100 1,986 57 21 36", "11 could not be used; 25 were left out by the split"]),
+        ("data", ["not JSON 8", "longer than max_length 3", "a byte-order mark 22", "110,003 bytes, SHA-256 5d5d5d5d"]),
+        ("data", ["Train 1,702 rows, 310 of them general", "Groups of like questions 1,990", "near-duplicates 27"]),
+        ("data", ["Withheld from every part 9 rows", "Together late 811 51 115 977", "damaged 581 67 129 777"]),
+        ("data", ["In all 210,987 tokens", "With a loss 29.3 %, 61,871 tokens", "Trained on in an epoch 175,432"]),
+        ("data", ["0.1 % of rows exceed 231 tokens: 3 of 2,092", "Longest answer 58 tokens", "Median row 97 tokens"]),
+        (
+            "data",
+            ["90 % of rows have at most 155 tokens", "99 % of rows have at most 199 tokens", "Longest row 224 tokens"],
+        ),
+        (
+            "data",
+            ["Of 1,754 rows", "Distinct 1,749, 99.7 % 5, 0.3 %", "pairs of words, of those in a sample 64.6 % 0.2"],
+        ),
+        ("data", ["where is my 41", "damaged 772", "tickets.jsonl:1207 12 of 46 characters trained on"]),
+        ("data", ["Findings warning 11 of 2,100 rows could not be used.", "[data/dropped]"]),
         ("gate", ["nothing stood in its way", "enforce", "format", "Fix: Expect a gain", "[gate/few-rows]"]),
         ("cost", ["Low estimate 12 min 17 s $0.02", "High estimate 1 h 06 min $0.11", "Actual 10 min 39 s $0.02"]),
         ("problems", ["warning", "304 rows to train on", "Fix: Expect a gain", "data.train"]),
@@ -218,7 +343,26 @@ def in_record(report: Report) -> None:
     report["environment"][HOSTILE] = HOSTILE
 
 
-@pytest.mark.parametrize(("spoil", "times"), [(in_sample, 4), (in_problem, 4), (in_head, 4), (in_record, 5)])
+def in_files(report: Report) -> None:
+    ledger = report["data"]["ledger"]
+    ledger |= {"reasons": {HOSTILE: 36}, "repairs": {HOSTILE: 57}}
+    ledger["sources"][0] |= {"path": HOSTILE, "container": HOSTILE, "format": HOSTILE, "evidence": HOSTILE}
+
+
+def in_rows(report: Report) -> None:
+    data = report["data"]
+    data["split"]["classes"] = {HOSTILE: {"train": 1}}
+    for side in ("questions", "answers"):
+        data["diversity"][side]["openings"] = [[HOSTILE, 1]]
+    segments = [{"text": HOSTILE, "trained": trained} for trained in (False, True)]
+    data["shown"] = [{"source": HOSTILE, "segments": segments}]
+    data["findings"][0]["what"] = HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("spoil", "times"),
+    [(in_sample, 4), (in_problem, 4), (in_head, 4), (in_record, 5), (in_files, 6), (in_rows, 8)],
+)
 def test_hostile_text_stays_text(report: Report, spoil: Callable[[Report], None], times: int) -> None:
     spoil(report)
     page = render_html(report)
@@ -307,11 +451,17 @@ def test_a_lenient_gate_that_found_nothing_has_nothing_to_excuse(report: Report)
 
 def test_what_is_empty_has_no_heading(report: Report) -> None:
     page = render_html(report)
-    report["data"] |= {"num_dropped": 0, "dropped_reasons": {}, "sources": [], "findings": []}
+    report["data"] |= {"shown": [], "findings": []}
+    report["data"]["ledger"] |= {"dropped": 0, "reasons": {}, "repairs": {}}
+    report["data"]["split"]["classes"] = {}
+    for side in ("questions", "answers"):
+        report["data"]["diversity"][side]["openings"] = []
     report["gate"]["findings"] = report["problems"] = report["evaluation"]["samples"] = []
     bare = render_html(report | {"timings": {}, "environment": {}, "tracking": {}})
-    headings = ["Problems and notes", "Why rows were dropped", "Files", "Findings", "Answers to look at"]
-    for heading in (*headings, "Environment", "Tracking", "Time by stage"):
+    headings = ["Problems and notes", "Why rows were dropped", "What was repaired", "Classes", "Answers to look at"]
+    headings += [f"Most frequent openings of {side}" for side in ("questions", "answers")]
+    headings += ["Rows as the model sees them", "Findings", "Environment", "Tracking", "Time by stage"]
+    for heading in headings:
         assert f">{heading}<" in page
         assert f">{heading}<" not in bare
     assert_sound(bare)
@@ -380,6 +530,151 @@ def test_a_metric_that_is_not_right_or_wrong_shows_its_value_in_samples(report: 
 def test_a_metric_that_this_version_does_not_know_is_still_shown(report: Report) -> None:
     report["evaluation"]["comparisons"].append(report["evaluation"]["comparisons"][0] | {"metric": "tone_of_voice"})
     assert "tone of voice 0.000 0.587" in words(section(render_html(report), "evaluation"))
+
+
+# --- the data ---------------------------------------------------------------------------------------------------------
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every text and number, keys of counts among them, with the name it stands under."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if key in ("reasons", "repairs", "classes"):
+                yield key, name
+            yield from leaves(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item, key)
+    elif value is not None and not isinstance(value, bool):
+        yield key, value
+
+
+def test_every_number_and_every_text_of_the_data_is_on_the_page(report: Report) -> None:
+    shown = words(section(render_html(report), "data"))
+    as_shown = {
+        "distinct_ngrams": percent,
+        "sha256": lambda digest: digest[:12],
+        "part": lambda part: {"mix": "general rows"}.get(part, part),
+        "evidence": lambda evidence: evidence.removeprefix("prompt_completion: "),
+    }
+    missing = []
+    for key, value in leaves(report["data"]):
+        text = as_shown.get(key, count if isinstance(value, int | float) else str)(value)
+        if not re.search(rf"(?<![\d,.]){re.escape(' '.join(text.split()))}(?![\d,]*\d)", shown):
+            missing.append((key, text))
+    assert missing == []
+
+
+def test_the_whole_digest_of_a_file_is_there_to_be_copied(report: Report) -> None:
+    assert f'<code title="{FROM_SHOP.sha256}">' in render_html(report)
+
+
+def test_a_single_file_needs_no_sum(report: Report) -> None:
+    ledger = report["data"]["ledger"]
+    assert "All files" in render_html(report)
+    ledger["sources"] = ledger["sources"][:1]
+    assert "All files" not in render_html(report)
+
+
+def test_without_a_list_of_files_the_sum_stands_alone(report: Report) -> None:
+    report["data"]["ledger"]["sources"] = []
+    page = render_html(report)
+    assert_sound(page)
+    assert "All files 2,100 1,986 57 21 36" in words(page)
+
+
+def test_rows_that_went_missing_are_told_first(report: Report) -> None:
+    report["data"]["ledger"]["kept"] -= 1200
+    text = words(section(render_html(report), "data"))
+    assert text.startswith("Data ✗ 1,200 of 2,100 rows not accounted for")
+    assert "every one of" not in text
+
+
+def test_only_rows_that_count_more_than_once_are_explained(report: Report) -> None:
+    words_of_weight = "Train counts a row as often as the weight of its source says; the rows in use are 2,064."
+    assert words_of_weight not in words(render_html(report))
+    report["data"]["split"]["train"] += 500
+    assert words_of_weight in words(render_html(report))
+
+
+def test_a_split_without_general_rows_or_withheld_ones_does_not_speak_of_them(report: Report) -> None:
+    report["data"]["split"] |= {"num_mixed": 0, "num_withheld": 0}
+    text = words(section(render_html(report), "data"))
+    assert "Train 1,702 rows Dev" in text and "✓ no like questions found in two parts ✓" in text
+
+
+def test_twenty_classes_are_shown_and_the_others_counted(report: Report) -> None:
+    classes = {f"class-{i:02}": {"train": 900 - i, "test": 3} for i in range(20)}
+    report["data"]["split"]["classes"] = classes
+    assert "more class" not in render_html(report)
+    report["data"]["split"]["classes"] = classes | {f"late-{i}": {"train": 1} for i in range(1007)}
+    page = render_html(report)
+    assert re.findall(r"<td>(class-\d+)</td>", page) == list(classes)
+    assert "late-0" not in page and "and 1,007 more classes" in page
+
+
+def test_a_class_without_rows_in_a_part_has_none_there(report: Report) -> None:
+    report["data"]["split"]["classes"] = {"rare": {"train": 12}}
+    assert "rare 12 0 0 12" in words(render_html(report))
+
+
+def test_exact_counts_are_called_exact_and_an_estimate_an_estimate(report: Report) -> None:
+    exact = words(section(render_html(report), "data"))
+    assert "tokens counted exactly" in exact and "estimate" not in exact.lower() and "about" not in exact
+    report["data"]["tokens"]["band"] = 1.6
+    estimate = words(section(render_html(report), "data"))
+    assert "tokens counted exactly" not in estimate
+    for words_of_caution in (
+        "≈ tokens estimated within a factor of 1.6",
+        "expected within a factor of 1.6 either way",
+        "An estimate: the model's tokenizer was not at hand",
+        "in all between 131,867 and 337,579 tokens",
+        "In all about 210,987 tokens",
+        "Longest answer about 58 tokens",
+        "Rows by estimated length",
+    ):
+        assert words_of_caution in estimate
+
+
+def seen_row(page: str) -> str:
+    found = re.search(r'<div class="seen"[^>]*>(.*?)</div>', page, flags=re.DOTALL)
+    assert found
+    return found.group(1)
+
+
+def as_text(markup: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", markup))
+
+
+def test_a_row_is_shown_to_the_letter_with_its_white_space(report: Report) -> None:
+    page = render_html(report)
+    row = seen_row(page)
+    assert as_text(row) == "".join(segment.text for segment in SHOWN.segments)
+    assert row.startswith("<span>")  # a leading newline would be dropped otherwise
+    assert re.search(r"\.seen \{[^}]*white-space: pre-wrap", page)
+
+
+def test_what_is_trained_on_is_marked_by_colour_and_by_a_line_and_nothing_else_is(report: Report) -> None:
+    page = render_html(report)
+    assert re.findall(r'<mark class="trained">(.*?)</mark>', seen_row(page), flags=re.DOTALL) == ["late &lt;|end|&gt;"]
+    (rule,) = re.findall(r"^\.trained \{(.*)\}$", page, flags=re.MULTILINE)
+    assert "background:" in rule and "underline" in rule
+    assert '<mark class="trained">trained on</mark>: coloured and underlined' in page
+
+
+def test_a_row_of_which_nothing_is_trained_on_stands_out(report: Report) -> None:
+    assert "nothing of it is trained on" not in render_html(report)
+    report["data"]["shown"][0]["segments"][1]["trained"] = False
+    assert '<span class="chip bad">✗ nothing of it is trained on</span>' in render_html(report)
+
+
+def test_a_very_long_row_keeps_both_ends_and_says_what_is_left_out(report: Report) -> None:
+    segment = report["data"]["shown"][0]["segments"][0]
+    segment["text"] = "a" * 4000 + "b" * 2000
+    assert "more characters" not in seen_row(render_html(report))
+    segment["text"] = "a" * 4000 + "-" * 1500 + "b" * 2000
+    row = as_text(seen_row(render_html(report)))
+    assert row.startswith("a" * 4000 + " … 1,500 more characters … " + "b" * 2000 + "late")
 
 
 # --- charts -----------------------------------------------------------------------------------------------------------
@@ -464,6 +759,109 @@ def test_a_long_curve_is_thinned_but_keeps_its_ends() -> None:
     assert len(points) <= MOST_POINTS + 1
     assert points[0] == (0.01, 0.0)
     assert points[-1] == pytest.approx((100, chart.zero), abs=0.1)
+
+
+def lengths_drawn(**changes: Any) -> Histogram:
+    chart = length_chart(to_json(replace(TOKENS, **changes)))
+    assert chart is not None
+    return chart
+
+
+def length_at(chart: Chart, x: float) -> float:
+    """The length at a place, by the chart's own labelled ticks."""
+    (x0, v0), (x1, v1) = ((t.at, float(t.label.replace(",", ""))) for t in (chart.x_ticks[0], chart.x_ticks[-1]))
+    return v0 + (x - x0) / (x1 - x0) * (v1 - v0)
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=24).filter(any))
+def test_bars_stand_on_zero_and_are_as_high_as_their_rows_are_many(rows: list[int]) -> None:
+    chart = lengths_drawn(histogram=tuple((40 * (i + 1), n) for i, n in enumerate(rows)))
+    unit = max(bar.height for bar in chart.bars) / max(rows)
+    assert [bar.height for bar in chart.bars] == pytest.approx([unit * n for n in rows], abs=0.011)
+    assert [bar.top + bar.height for bar in chart.bars] == pytest.approx([PLOT_HEIGHT] * len(rows), abs=0.011)
+    assert [read_back(chart, bar.top) for bar in chart.bars] == pytest.approx(rows, abs=max(rows) / 1000)
+
+
+def test_the_page_draws_the_bars_that_were_computed(report: Report) -> None:
+    pattern = r'<rect class="bar" x="([\d.]+)%" width="([\d.]+)%" y="([\d.]+)" height="([\d.]+)"'
+    bars = re.findall(pattern, render_html(report))
+    heights = [float(height) for *_, height in bars]
+    assert heights == pytest.approx([heights[0] * n / 1204 for n in (1204, 613, 201, 46)], abs=0.01)
+    for (x, width, *_), (following, *_) in pairwise(bars):
+        assert float(x) + float(width) == pytest.approx(float(following), abs=0.011)
+
+
+def test_the_page_draws_each_mark_under_its_label(report: Report) -> None:
+    page = render_html(report)
+    lines = re.findall(r'<line class="mark (\w+)" x1="([\d.]+)%" x2="([\d.]+)%" y1="(-\d+)" y2="200.0"/>', page)
+    labels = re.findall(
+        r'<text class="mark (\w+)" x="([\d.]+)%" dx="(-?\d)" y="(-\d+)".* text-anchor="(\w+)">(.*)<', page
+    )
+    marks = sorted(lengths_drawn().marks, key=lambda mark: mark.shelf)
+    assert lines == [(m.kind, f"{m.at}", f"{m.at}", top) for m, (_, _, _, top) in zip(marks, lines, strict=True)]
+    for mark, (*_, top), (kind, x, dx, y, anchor, label) in zip(marks, lines, labels, strict=True):
+        assert (kind, x, y, anchor, label) == (mark.kind, f"{mark.at}", top, mark.leans, mark.label)
+        assert (int(dx) > 0) == (anchor == "start") == (mark.at < 60)
+
+
+def test_bars_and_marks_stand_where_their_lengths_are() -> None:
+    chart = lengths_drawn()
+    assert [length_at(chart, bar.at) for bar in chart.bars] == pytest.approx([60, 101, 142, 183], abs=0.1)
+    assert length_at(chart, chart.bars[-1].at + chart.bars[-1].width) == pytest.approx(224, abs=0.1)
+    at = {mark.label: length_at(chart, mark.at) for mark in chart.marks}
+    wanted = {"median: 97": 97, "90 %: 155": 155, "99 %: 199": 199, "max_length: 231": 231}
+    assert at == pytest.approx(wanted, abs=0.1)
+
+
+@pytest.mark.parametrize(("max_length", "is_near"), [(225, True), (2048, False)])
+def test_max_length_is_drawn_where_it_is_near_and_named_where_it_is_far(
+    report: Report, max_length: int, is_near: bool
+) -> None:
+    report["data"]["tokens"]["max_length"] = max_length
+    part = section(render_html(report), "data")
+    assert ('<line class="mark max_length"' in part) == is_near
+    assert (f"max_length, {max_length:,}, is beyond the right edge" in part) != is_near
+
+
+def test_marks_of_the_same_length_are_one_and_no_two_labels_share_a_height() -> None:
+    chart = lengths_drawn(median=224, p90=224)
+    assert {mark.label for mark in chart.marks} == {"median, 90 %: 224", "99 %: 199", "max_length: 231"}
+    for marks in (chart.marks, lengths_drawn().marks):
+        assert sorted(mark.shelf for mark in marks) == list(range(len(marks)))
+
+
+def test_the_lengths_are_there_for_who_does_not_see_them(report: Report) -> None:
+    part = section(render_html(report), "data")
+    assert re.search(r'<svg class="plot" role="img" aria-label="Rows by length in tokens"', part)
+    (about,) = re.findall(r"<title>Rows by length in tokens</title><desc>(.*?)</desc>", part)
+    for fact in ("Half of the rows have at most 97 tokens", "90 % at most 155", "99 % at most 199", "the longest 224"):
+        assert fact in about
+    text = words(part)
+    assert "up to 101 tokens 1,204 rows 102 to 142 tokens 613 rows 143 to 183 tokens 201 rows" in text
+    report["data"]["tokens"]["histogram"] = [[7, 3], [8, 4]]
+    assert "up to 7 tokens 3 rows 8 tokens 4 rows" in words(render_html(report))
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=60), st.integers(1, 6000))
+def test_any_lengths_can_be_drawn(lengths: list[int], max_length: int) -> None:
+    total = np.array(lengths)
+    measured = Lengths(
+        total=total, labelled=total, unfit={}, cut={}, max_length=max_length, num_over=0, refused=False, band=None
+    )
+    chart = length_chart(to_json(report_tokens(measured, np.arange(len(total)))))
+    assert chart is not None
+    for bar in chart.bars:
+        assert 0 <= bar.at <= bar.at + bar.width <= 100.02 and 0 <= bar.top <= PLOT_HEIGHT
+    assert all(0 <= mark.at <= 100 for mark in chart.marks)
+    assert {"median", "90 %", "99 %"} <= {name for mark in chart.marks for name in re.split(", |:", mark.label)}
+    assert 1 <= len(chart.x_ticks) <= 8
+
+
+def test_without_rows_there_is_no_chart_of_lengths(report: Report) -> None:
+    report["data"]["tokens"]["histogram"] = []
+    page = render_html(report)
+    assert_sound(page)
+    assert "<svg" not in section(page, "data") and "The lengths as text" not in page
 
 
 @given(st.floats(-1e7, 0), st.floats(0, 1e7), st.integers(2, 8))

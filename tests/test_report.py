@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.attempt import _exit_of_verdict, check_report
+from runner.backends.base import Segment
 from runner.cost import estimate_cost
-from runner.data.rows import SourceFile
+from runner.data import Shown
+from runner.data.ledger import SourceTotals
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError, Where
 from runner.gate import decide
 from runner.report import Facts, Status, all_problems, make_report, to_json
 from runner.roi import compute_roi
+from runner.schema import read_schema
 from tests.fakes import (
     UNKNOWN,
     make_comparison,
     make_dataset,
     make_evaluation,
+    make_ledger,
     make_test_plan,
     quickstart,
     trained_model,
 )
 
 STAGES = ("manifest", "plan", "data", "estimate", "decision", "training", "evaluation", "roi")
+SOURCE = SourceTotals(
+    path="rows.jsonl",
+    part="train",
+    container="jsonl",
+    format="chat",
+    evidence="chat: 200 of 200 rows looked at have messages",
+    sha256="0" * 64,
+    num_bytes=9,
+    num_rows=490,
+    kept=490,
+    repaired=0,
+    truncated=0,
+    dropped=0,
+)
+SHOWN = Shown(
+    source="rows.jsonl:1", segments=(Segment(text="Why?\n", trained=False), Segment(text="So.", trained=True))
+)
 ENDS: dict[Status, Exit] = {
     "done": Exit.DONE,
     "refused": Exit.SAID_NO,
@@ -39,9 +60,7 @@ ENDS: dict[Status, Exit] = {
 def facts_up_to(stage: str | None, *overrides: str, num_train: int = 400) -> Facts:
     """What is known when the run has come through that stage."""
     plan = make_test_plan(*overrides)
-    data = make_dataset(
-        num_train, sources=(SourceFile(path="rows.jsonl", format="chat", sha256="0" * 64, num_bytes=9, num_rows=490),)
-    )
+    data = make_dataset(num_train, ledger=replace(make_ledger(490), sources=(SOURCE,)), shown=(SHOWN,))
     evaluation = make_evaluation()
     known: dict[str, Any] = {
         "manifest": quickstart(*overrides),
@@ -74,6 +93,15 @@ def test_the_report_keeps_its_form_wherever_and_however_the_run_ended(stage: str
     come_to = STAGES[: STAGES.index(stage) + 1] if stage else ()
     assert {part for part in parts.values() if made[part] is not None} == {parts[s] for s in come_to if s in parts}
     assert (made["status"], made["exit_code"]) == (status, int(ENDS[status]))
+
+
+def test_the_data_is_all_there_but_for_the_rows_which_are_files() -> None:
+    data = report(facts_up_to("data"))["data"]
+    assert set(data) == set(read_schema("report")["properties"]["data"]["properties"])
+    assert "question 399" not in json.dumps(data)
+    assert data["ledger"]["sources"] == [asdict(SOURCE)]
+    assert data["shown"][0]["segments"] == [{"text": "Why?\n", "trained": False}, {"text": "So.", "trained": True}]
+    assert data["tokens"]["histogram"] == [[100, 490]]
 
 
 @pytest.mark.parametrize("exit_code", Exit)

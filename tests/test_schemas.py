@@ -12,11 +12,25 @@ from jsonschema import Draft202012Validator
 
 from runner.backends import APPROACHES
 from runner.backends.base import Hyperparameters
+from runner.data.formats import FORMATS
+from runner.data.near import DEFAULT_SIMILARITY
 from runner.errors import Exit
 from runner.gate import TASKS
 from runner.manifest import load_manifest
 from runner.metrics import METRICS
-from runner.plan import BudgetPlan, DataPlan, EvalPlan, GatePlan, Plan, RoiPlan, ServingPlan, TrackingPlan
+from runner.plan import (
+    BudgetPlan,
+    DataPlan,
+    EvalPlan,
+    GatePlan,
+    Plan,
+    RoiPlan,
+    ServingPlan,
+    SourcePlan,
+    SplitPlan,
+    Template,
+    TrackingPlan,
+)
 from runner.schema import read_schema
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +82,8 @@ def test_every_key_is_described() -> None:
 
 
 def test_every_manifest_key_has_an_example() -> None:
-    assert [name for name in KEYS if name.startswith("manifest.") and not KEYS[name].get("examples")] == []
+    own = {name: entry for name, entry in KEYS.items() if name.startswith("manifest.") and "$ref" not in entry}
+    assert [name for name, entry in own.items() if not entry.get("examples")] == []
 
 
 def test_every_example_and_every_default_is_valid_where_it_stands() -> None:
@@ -113,7 +128,8 @@ def test_the_report_knows_every_exit_code() -> None:
     ("section", "plan", "renamed"),
     [
         ("", Plan, {"approach.kind": "approach", "approach.model": "model"}),
-        ("data", DataPlan, {"split.dev": "dev", "split.test": "test"}),
+        ("data.split", SplitPlan, {}),
+        ("template", Template, {}),
         ("hyperparameters", Hyperparameters, {}),
         ("gate", GatePlan, {}),
         ("eval", EvalPlan, {}),
@@ -124,8 +140,8 @@ def test_the_report_knows_every_exit_code() -> None:
     ],
 )
 def test_the_plan_has_a_field_for_every_key_of_the_schema(section: str, plan: type, renamed: dict[str, str]) -> None:
-    entry = MANIFEST
-    for part in section.split(".") if section else ():
+    entry = MANIFEST["$defs"].get(section, MANIFEST)
+    for part in section.split(".") if section and entry is MANIFEST else ():
         entry = entry["properties"][part]
     if "$ref" in entry:
         entry = MANIFEST["$defs"]["serving"]
@@ -133,3 +149,21 @@ def test_the_plan_has_a_field_for_every_key_of_the_schema(section: str, plan: ty
     keys = (set(entry["properties"]) - flattened) | set(renamed.values())
     own = {"model_facts", "manifest_path", "values", "origins"} if plan is Plan else set()
     assert {field.name for field in fields(plan)} == keys | own
+
+
+def test_the_plan_takes_every_key_of_the_data() -> None:
+    """Some keys of the data are those of each of its sources."""
+    keys = set(MANIFEST["properties"]["data"]["properties"])
+    own, shared = {field.name for field in fields(DataPlan)}, {field.name for field in fields(SourcePlan)}
+    assert keys <= own | shared
+    assert own <= keys
+    assert shared == set(MANIFEST["$defs"]["source"]["properties"]) | {"system", "group_by", "class_by"}
+
+
+def test_every_format_can_be_named() -> None:
+    assert MANIFEST["$defs"]["format"]["enum"] == ["auto", *FORMATS]
+
+
+def test_questions_are_near_duplicates_by_the_searchs_own_measure() -> None:
+    split = MANIFEST["properties"]["data"]["properties"]["split"]["properties"]
+    assert split["similarity"]["default"] == DEFAULT_SIMILARITY

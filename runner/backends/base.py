@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from runner.conversation import Completion, Example, Message
 from runner.errors import Problem
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Side = Literal["base", "tuned"]
 
@@ -106,12 +109,21 @@ class HeldOutLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowTokens:
-    """Token counts of one row by the model's own tokenizer and template, or why the row cannot be trained on."""
+class TokenCounts:
+    """Tokens of each row (N,) by the model's own tokenizer and template, how many of them carry a loss, and, by the
+    row's number, why a row cannot be trained on."""
 
-    total: int
-    labelled: int
-    problem: str | None
+    total: np.ndarray
+    labelled: np.ndarray
+    problems: Mapping[int, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A stretch of a rendered row that is wholly trained on, or wholly not."""
+
+    text: str
+    trained: bool
 
 
 class Progress(Protocol):
@@ -134,14 +146,26 @@ class Watch(Protocol):
 
 
 class Session(Protocol):
-    """One model in memory, that can be counted with, trained, asked and scored."""
+    """One model in memory, that can be counted with, trained, asked and scored.
+
+    `count_tokens` gives None where the tokenizer is not at hand. `shorten` cuts an example to a length in tokens
+    (earliest turns first, then the end of the answer); None: nothing of the answer would be left. `complete` takes the
+    tools on offer for each prompt, where there are any.
+    """
 
     facts: ModelFacts
 
-    def count_tokens(self, examples: Sequence[Example]) -> list[RowTokens]: ...
+    def count_tokens(self, examples: Sequence[Example], watch: Watch) -> TokenCounts | None: ...
+    def shorten(self, example: Example, max_length: int) -> Example | None: ...
+    def mark(self, example: Example) -> list[Segment]: ...
     def train(self, job: TrainJob, watch: Watch) -> TrainedModel: ...
     def complete(
-        self, side: Side, prompts: Sequence[Sequence[Message]], sampling: Sampling, watch: Watch
+        self,
+        side: Side,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        watch: Watch,
+        tools: Sequence[str | None] = (),
     ) -> list[Completion]: ...
     def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss: ...
 

@@ -3,202 +3,221 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
-from runner.backends.base import RowTokens, Session
+import numpy as np
+
+from runner.backends.base import Segment, Session, Watch
 from runner.conversation import Example
-from runner.data.rows import Row, SourceFile, read_file
-from runner.data.split import part_of
+from runner.data.diversity import Diversity
+from runner.data.division import ROLES, Division, Entry, column, divide_rows, first_parts, spread
+from runner.data.fetch import fetch
+from runner.data.findings import Finding, Review, repeats
+from runner.data.leaks import Places, leaks, near_finding, split_findings
+from runner.data.ledger import Fate, Ledger, check_dropped, ledger_findings, write_ledger
+from runner.data.split import PARTS, TRAIN
+from runner.data.store import Examples, store_file
+from runner.data.tokens import Lengths, TokenReport, length_findings, measure, report_tokens
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.plan import DataPlan, Plan
 
-SHOWN = 10
+MAX_CLASSES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenReport:
-    """Exact token counts by the model's own tokenizer and template, over all kept rows."""
+class SplitReport:
+    """How the rows were divided: rows of each part as trained on and scored, groups of like questions, pairs of
+    near-duplicates, rows withheld because their like is in another part, general rows mixed into training, and each
+    class's rows by part where there are classes."""
 
-    total: int
-    labelled: int
-    median: int
-    p90: int
-    longest: int
-    longest_answer: int
+    train: int
+    dev: int
+    test: int
+    num_groups: int
+    num_pairs: int
+    num_withheld: int
+    num_mixed: int
+    classes: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """One training row as the model sees it."""
+
+    source: str
+    segments: tuple[Segment, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What will be trained on and measured with, and what became of every row."""
+    """What will be trained on and measured with, and what became of every row.
 
-    train: tuple[Example, ...]
-    dev: tuple[Example, ...]
-    test: tuple[Example, ...]
-    sources: tuple[SourceFile, ...]
-    num_rows: int
-    num_dropped: int
-    dropped_reasons: Mapping[str, int]
+    A row of `train` stands there as often as its source's weight says; `train_tokens` counts it as often.
+    """
+
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    test: Sequence[Example]
+    ledger: Ledger
     tokens: TokenReport
     train_tokens: int
+    split: SplitReport
+    diversity: Diversity
+    shown: tuple[Shown, ...]
     findings: tuple[Problem, ...]
 
 
-def prepare_data(plan: Plan, session: Session, folder: Path) -> Dataset:
-    """Reads, checks, counts and splits; writes the ledger and the three parts into `folder`.
+def prepare_data(plan: Plan, session: Session, folder: Path, cache: Path, watch: Watch) -> Dataset:
+    """Reads, checks, counts and splits; writes the ledger, the findings and the three parts into `folder`.
 
-    Raises RunnerError: 66 when a file is missing, 65 when rows cannot be used beyond the allowed share, or when a
+    Raises RunnerError: 66 when a source is missing, 65 when rows cannot be used beyond the allowed share, or when a
     part of the split would be empty.
     """
-    sources, rows = [], []
-    for path in plan.data.train:
-        source, found = read_file(path, plan.data.format, plan.data.system)
-        sources.append(source)
-        rows.extend(found)
-    rows, counts = _count(rows, session, plan.hyperparameters.max_length)
-    _write_lines(folder / "ledger.jsonl", (_ledger_entry(row) for row in rows))
-    dropped = [row for row in rows if row.reason is not None]
-    _check_dropped(dropped, len(rows), plan.data, folder / "ledger.jsonl")
-    examples = [row.example for row in rows if row.example is not None]
-    parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
-    train_tokens = 0
-    for example, count in zip(examples, counts, strict=True):
-        part = part_of(example.question_id, plan.seed, plan.data.dev, plan.data.test)
-        parts[part].append(example)
-        train_tokens += count.total if part == "train" else 0
+    entries = list(_read(plan.data, cache, watch))
+    files = [entry.file for entry in entries]
+    first = first_parts(entries, plan.data.split, plan.seed)
+    lengths = measure(Examples(files), first == TRAIN, plan, session, watch)
+    usable = np.ones(len(first), bool)
+    usable[list(lengths.unfit)] = False
+    division = divide_rows(entries, first, usable, plan.data.split, plan.seed, cache, watch)
+    place = Places(entries)
+    ledger = _account(entries, division, lengths, plan.data, folder / "ledger.jsonl", place)
+
+    examples = Examples(files, groups=division.groups, changed=lengths.cut)
+    parts = {name: examples.select(division.members(i)) for i, name in enumerate(PARTS)}
     for name, members in parts.items():
         if not members:
-            raise RunnerError(_empty_part(name, len(examples)), Exit.DATA_REJECTED)
-        _write_lines(folder / f"{name}.jsonl", (_as_chat(example) for example in members))
-    return Dataset(
-        train=tuple(parts["train"]),
-        dev=tuple(parts["dev"]),
-        test=tuple(parts["test"]),
-        sources=tuple(sources),
-        num_rows=len(rows),
-        num_dropped=len(dropped),
-        dropped_reasons=dict(Counter(_reason_kind(row.reason) for row in dropped if row.reason)),
-        tokens=_token_report(counts),
-        train_tokens=train_tokens,
-        findings=tuple(_findings(examples, dropped)),
-    )
-
-
-def _count(rows: Sequence[Row], session: Session, max_length: int) -> tuple[list[Row], list[RowTokens]]:
-    """Token counts of every usable row; a row too long or impossible to label is dropped with that reason."""
-    counts = iter(session.count_tokens([row.example for row in rows if row.example is not None]))
-    kept, result = [], []
-    for row in rows:
-        if row.example is not None:
-            count = next(counts)
-            too_long = f"longer than hyperparameters.max_length ({count.total} tokens, {max_length} allowed)"
-            reason = count.problem or (too_long if count.total > max_length else None)
-            if reason is None:
-                kept.append(count)
-            else:
-                row = replace(row, example=None, reason=reason)
-        result.append(row)
-    return result, kept
-
-
-def _token_report(counts: Sequence[RowTokens]) -> TokenReport:
-    totals = sorted(count.total for count in counts)
-    deciles = quantiles(totals, n=10, method="inclusive") if len(totals) > 1 else totals * 9
-    return TokenReport(
-        total=sum(totals),
-        labelled=sum(count.labelled for count in counts),
-        median=round(deciles[4]),
-        p90=round(deciles[8]),
-        longest=totals[-1],
-        longest_answer=max(count.labelled for count in counts),
-    )
-
-
-def _check_dropped(dropped: list[Row], num_rows: int, plan: DataPlan, ledger: Path) -> None:
-    allowed = plan.max_dropped_fraction
-    if len(dropped) / num_rows <= allowed and len(dropped) < num_rows:
-        return
-    over = f", more than the allowed {100 * allowed:g} %" if len(dropped) < num_rows else ""
-    problems = [
-        Problem(
-            code="data/row",
-            what=f"{(row.reason or '')[:1].upper()}{(row.reason or '')[1:]}.",
-            where=Where(path=row.file, line=row.row),
-        )
-        for row in dropped[:SHOWN]
+            raise RunnerError(_empty_part(name, division), Exit.DATA_REJECTED)
+    given = any(entry.role in ("dev", "test") for entry in entries)
+    mixed = spread(entries, [entry.role == "mix" for entry in entries]) > 0
+    review, classes = _write_parts(folder, examples, division, mixed, watch)
+    seen = [
+        *review.findings(),
+        *_repeats(entries, (division.times > 0) & ~mixed, place),
+        *near_finding(division, place),
     ]
-    more = f"; the first {SHOWN} are shown above" if len(dropped) > SHOWN else ""
-    problems.append(
-        Problem(
-            code="data/too-many-dropped",
-            what=f"{len(dropped)} of {num_rows} rows cannot be used{over}{more}.",
-            where=Where(key="data.max_dropped_fraction"),
-            fix=f"Mend the rows (all are listed in {ledger}), or raise data.max_dropped_fraction.",
-        )
+    _write_lines(folder / "findings.jsonl", map(asdict, seen))
+    _write_lines(folder / "leaks.jsonl", leaks(division, place))
+    split = SplitReport(
+        **{name: len(members) for name, members in parts.items()},
+        num_groups=len(np.unique(division.groups[division.times > 0])),
+        num_pairs=len(division.pairs),
+        num_withheld=int((division.partners >= 0).sum()),
+        num_mixed=int(division.times[mixed].sum()),
+        classes={name: classes[name] for name in review.classes()},
     )
-    raise RunnerError(problems, Exit.DATA_REJECTED)
+    return Dataset(
+        train=parts["train"],
+        dev=parts["dev"],
+        test=parts["test"],
+        ledger=ledger,
+        tokens=report_tokens(lengths, np.flatnonzero(division.times > 0)),
+        train_tokens=int(lengths.total[division.members(TRAIN)].sum()),
+        split=split,
+        diversity=review.diversity(),
+        shown=tuple(_shown(parts["train"], lengths, session)),
+        findings=(
+            *ledger_findings(ledger),
+            *length_findings(lengths),
+            *split_findings(given, division, split.classes, place),
+            *map(_problem, seen),
+        ),
+    )
 
 
-def _empty_part(name: str, num_rows: int) -> Problem:
+def _read(plan: DataPlan, cache: Path, watch: Watch) -> Iterator[Entry]:
+    """Every file of the manifest, read and stored, with what it is given for."""
+    named = [(role, source, None) for role in ROLES[:3] for source in getattr(plan, role)]
+    for role, source, mix in [*named, *(("mix", mix.source, mix) for mix in plan.mix)]:
+        for file in fetch(source.source, cache, watch.say, key=f"data.{role}"):
+            yield Entry(role=role, source=source, mix=mix, file=store_file(source, file, cache, watch))
+
+
+def _account(
+    entries: Sequence[Entry], division: Division, lengths: Lengths, plan: DataPlan, path: Path, place: Places
+) -> Ledger:
+    """Writes the ledger; raises RunnerError (65) when too many rows cannot be used."""
+
+    def fate(number: int) -> Fate:
+        if number in lengths.unfit:
+            return Fate(part=None, reason=lengths.unfit[number], faulty=True)
+        part = PARTS[division.parts[number]]
+        partner = int(division.partners[number])
+        if partner >= 0:
+            other = PARTS[division.parts[partner]]
+            return Fate(part=None, reason=f"like a row of the {other} part (not used in {part}: {place(partner)})")
+        if division.times[number] == 0:
+            return Fate(part=None, reason="not drawn (by its source's weight, fraction or number of rows)")
+        return Fate(part=part, truncated=number in lengths.cut)
+
+    files = [(entry.role, entry.file) for entry in entries]
+    ledger, faults = write_ledger(path, files, map(fate, range(len(division.parts))))
+    check_dropped(ledger, faults, 0 if lengths.refused else plan.max_dropped_fraction, path)
+    return ledger
+
+
+def _empty_part(name: str, division: Division) -> Problem:
+    num_rows, num_groups = int((division.times > 0).sum()), len(np.unique(division.groups))
     return Problem(
         code="data/empty-part",
-        what=f"With {num_rows} usable rows the {name} part of the split is empty.",
+        what=f"With {num_rows:,} usable rows in {num_groups:,} groups of like questions, the {name} part of the split "
+        "is empty.",
         where=Where(key="data.split"),
-        fix="Add rows, or raise data.split.dev and data.split.test.",
+        fix="Add rows, or raise data.split.dev and data.split.test; where questions are alike on purpose, raise "
+        "data.split.similarity.",
     )
 
 
-def _findings(examples: Sequence[Example], dropped: Sequence[Row]) -> Iterable[Problem]:
-    if dropped:
-        yield Problem(
-            code="data/dropped",
-            what=f"{len(dropped)} rows were dropped; each is in data/ledger.jsonl with its reason.",
-            severity="warning",
-        )
-    answers: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for example in examples:
-        answers[example.question_id][example.expected].append(example.source)
-    repeated = [sources for by_answer in answers.values() for sources in by_answer.values() if len(sources) > 1]
-    if repeated:
-        extra = sum(len(sources) - 1 for sources in repeated)
-        yield Problem(
-            code="data/duplicates",
-            what=f"{extra} rows repeat another row: {_sample(' = '.join(s) for s in repeated)}.",
-            fix="Remove the repeats; they stay on one side of the split, but count double in training.",
-            severity="warning",
-        )
-    torn = [[s[0] for s in by_answer.values()] for by_answer in answers.values() if len(by_answer) > 1]
-    if torn:
-        yield Problem(
-            code="data/contradictions",
-            what=f"{len(torn)} questions have different answers: {_sample(' / '.join(t) for t in torn)}.",
-            fix="Decide for one answer each.",
-            severity="warning",
-        )
+def _write_parts(
+    folder: Path, examples: Examples, division: Division, mixed: np.ndarray, watch: Watch
+) -> tuple[Review, dict[str, Counter[str]]]:
+    """Writes train, dev and test, reviewing every row that is not general, and counting answers by part."""
+    review = Review()
+    answers: dict[str, Counter[str]] = {}
+    kept = np.flatnonzero(division.times > 0)
+    with ExitStack() as stack:
+        out = [stack.enter_context((folder / f"{name}.jsonl").open("w", encoding="utf-8")) for name in PARTS]
+        progress = stack.enter_context(watch.progress("review rows", len(kept)))
+        for number, example in zip(kept.tolist(), examples.select(kept), strict=True):
+            part, times = division.parts[number], int(division.times[number])
+            out[part].write(json.dumps(_as_chat(example, times), ensure_ascii=False) + "\n")
+            progress.advance()
+            if mixed[number]:
+                continue
+            review.add(example)
+            answer = example.label or example.expected
+            if answer in answers or len(answers) < MAX_CLASSES:
+                answers.setdefault(answer, Counter())[PARTS[part]] += 1
+    return review, answers
 
 
-def _sample(names: Iterable[str]) -> str:
-    shown = list(names)
-    return ", ".join(shown[:3]) + (" and others" if len(shown) > 3 else "")
+def _as_chat(example: Example, times: int) -> dict[str, Any]:
+    messages = [{"role": m.role, "content": m.content, **m.extras} for m in example.messages]
+    optional = {"tools": example.tools, "label": example.label, "times": times if times > 1 else None}
+    known = {key: value for key, value in optional.items() if value is not None}
+    return {"messages": messages, "source": example.source, "id": example.id, "group": example.group, **known}
 
 
-def _reason_kind(reason: str) -> str:
-    """The reason without the row's own particulars, so that like reasons are counted together."""
-    return reason.split(" (")[0].split(": ")[0]
+def _repeats(entries: Sequence[Entry], used: np.ndarray, place: Places) -> tuple[Finding, ...]:
+    rows = np.flatnonzero(used)
+    questions, answers = (column(entries, name)[rows] for name in ("question_key", "answer_key"))
+    return repeats(questions, answers, lambda i: place(int(rows[i])))
 
 
-def _ledger_entry(row: Row) -> dict[str, Any]:
-    outcome = "dropped" if row.example is None else "kept"
-    return {"file": row.file, "row": row.row, "outcome": outcome, "reason": row.reason, "excerpt": row.excerpt}
+def _shown(train: Examples, lengths: Lengths, session: Session) -> Iterator[Shown]:
+    """The first training row, and those of median and of largest length."""
+    order = np.argsort(lengths.total[train.numbers], kind="stable").tolist()
+    for i in dict.fromkeys([0, order[len(order) // 2], order[-1]]):
+        yield Shown(source=train[i].source, segments=tuple(session.mark(train[i])))
 
 
-def _as_chat(example: Example) -> dict[str, Any]:
-    messages = [{"role": m.role, "content": m.content} for m in example.messages]
-    return {"messages": messages, "source": example.source, "id": example.id}
+def _problem(finding: Finding) -> Problem:
+    return Problem(code=finding.code, what=finding.what, fix=finding.fix, severity=finding.severity)
 
 
 def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:

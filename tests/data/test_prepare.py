@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,32 +12,63 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.data import Dataset, prepare_data
+from runner.data import Dataset, division, prepare_data, store
+from runner.data.ledger import OUTCOMES
 from runner.errors import Exit, RunnerError
-from runner.plan import Plan
-from tests.fakes import FakeSession, make_test_plan, read_lines, write_rows
+from runner.manifest import load_manifest
+from runner.plan import MixPlan, Plan, SourcePlan, make_plan
+from tests.fakes import QUICKSTART, SMALL, FakeSession, FakeWatch, make_test_plan, read_lines, write_rows
+
+MANIFESTS = QUICKSTART.parent
 
 
 def pair(prompt: str, completion: str = "yes") -> dict[str, str]:
     return {"prompt": prompt, "completion": completion}
 
 
+def sentences(count: int, seed: int = 0, length: int = 14) -> list[str]:
+    """Questions of random words, none like another."""
+    draw = random.Random(seed)
+    words = ["".join(draw.choices("abcdefghijklmnop", k=draw.randint(3, 8))) for _ in range(3000)]
+    return [" ".join(draw.choices(words, k=length)) for _ in range(count)]
+
+
 PAIRS = [pair(f"question number {i}") for i in range(200)]
+CLEAN = [pair(text) for text in sentences(400)]
 
 
 def plan_for(*paths: Path, **changes: Any) -> Plan:
     plan = make_test_plan(train=paths)
-    return replace(plan, data=replace(plan.data, **{"system": None, "dev": 0.2, "test": 0.3, **changes}))
+    shares = {name: changes.pop(name, usual) for name, usual in (("dev", 0.2), ("test", 0.3))}
+    split = replace(plan.data.split, **shares, similarity=changes.pop("similarity", plan.data.split.similarity))
+    for role in ("held_dev", "held_test"):
+        if role in changes:
+            changes[role.removeprefix("held_")] = (SourcePlan(source=str(changes.pop(role))),)
+    own = {key: changes.pop(key) for key in ("system", "group_by", "class_by", "weight", "format") if key in changes}
+    train = tuple(replace(source, **{"system": None, **own}) for source in plan.data.train)
+    return replace(plan, data=replace(plan.data, train=train, split=split, **changes))
+
+
+def prepare_plan(plan: Plan, folder: Path, session: FakeSession | None = None) -> Dataset:
+    return prepare_data(plan, session or FakeSession(), folder / "out", folder / "cache", FakeWatch())
 
 
 def prepare(
-    folder: Path, rows: list[Any], max_length: int = 2048, **changes: Any
+    folder: Path, rows: list[Any], max_length: int = 2048, session: FakeSession | None = None, **changes: Any
 ) -> tuple[Dataset, list[dict[str, Any]]]:
-    path = write_rows(folder / "rows.jsonl", rows)
-    plan = plan_for(path, **changes)
+    plan = plan_for(write_rows(folder / "rows.jsonl", rows), **changes)
     plan = replace(plan, hyperparameters=replace(plan.hyperparameters, max_length=max_length))
-    dataset = prepare_data(plan, FakeSession(), folder / "out")
+    dataset = prepare_plan(plan, folder, session)
     return dataset, read_lines(folder / "out" / "ledger.jsonl")
+
+
+def parts_of(dataset: Dataset) -> dict[str, str]:
+    """The part of each row, by its id."""
+    return {e.id: part for part in ("train", "dev", "test") for e in getattr(dataset, part)}
+
+
+def codes(dataset: Dataset) -> set[str]:
+    return {finding.code for finding in dataset.findings}
 
 
 def rejection(folder: Path, rows: list[Any], **changes: Any) -> RunnerError:
@@ -46,44 +78,234 @@ def rejection(folder: Path, rows: list[Any], **changes: Any) -> RunnerError:
     return caught.value
 
 
+# --- nothing is lost ------------------------------------------------------------------------------------------------
+
+
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.sampled_from(["good", "bad", "empty", "long"]), min_size=40, max_size=60))
+@given(st.lists(st.sampled_from(["good", "bad", "empty", "long", "spaced"]), min_size=40, max_size=60))
 def test_the_ledger_reconciles_with_the_rows_that_were_read(
     tmp_path_factory: pytest.TempPathFactory, kinds: list[str]
 ) -> None:
-    made = {"good": "more {}", "empty": " ", "long": "{}" + " word" * 30}
+    made = {"good": "more {}", "empty": " ", "long": "{}" + " word" * 30, "spaced": "odd\r\nline {}"}
     rows = [*PAIRS[:100], *([i] if kind == "bad" else pair(made[kind].format(i)) for i, kind in enumerate(kinds))]
-    dataset, ledger = prepare(tmp_path_factory.mktemp("ledger"), rows, max_length=20, max_dropped_fraction=0.9)
+    dataset, ledger = prepare(
+        tmp_path_factory.mktemp("ledger"), rows, max_length=20, max_dropped_fraction=0.9, similarity=None
+    )
     outcomes = Counter(entry["outcome"] for entry in ledger)
-    kept = len(dataset.train) + len(dataset.dev) + len(dataset.test)
+    totals = dataset.ledger
     assert [entry["row"] for entry in ledger] == list(range(1, len(rows) + 1))
-    assert (dataset.num_rows, dataset.num_dropped) == (len(rows), outcomes["dropped"])
-    assert kept == outcomes["kept"] == len(rows) - sum(kind != "good" for kind in kinds)
-    assert sum(dataset.dropped_reasons.values()) == dataset.num_dropped
-    assert all((entry["reason"] is None) == (entry["outcome"] == "kept") for entry in ledger)
+    assert totals.num_rows == len(rows)
+    assert {name: getattr(totals, name) for name in OUTCOMES} == {name: outcomes[name] for name in OUTCOMES}
+    assert outcomes["dropped"] == sum(kind in ("bad", "empty", "long") for kind in kinds) == totals.num_faulty
+    assert outcomes["repaired"] == kinds.count("spaced") == sum(totals.repairs.values())
+    assert sum(totals.reasons.values()) == outcomes["dropped"]
+    assert len(parts_of(dataset)) == totals.num_used
+    assert all((entry["reason"] is None) == (entry["outcome"] != "dropped") for entry in ledger)
+    assert all((entry["part"] is None) == (entry["outcome"] == "dropped") for entry in ledger)
 
 
 def test_the_parts_on_disk_are_the_parts_in_memory(tmp_path: Path) -> None:
-    dataset, _ = prepare(tmp_path, PAIRS)
+    dataset, ledger = prepare(tmp_path, PAIRS)
     for name, part in (("train", dataset.train), ("dev", dataset.dev), ("test", dataset.test)):
         written = read_lines(tmp_path / "out" / f"{name}.jsonl")
-        assert [(row["id"], row["source"]) for row in written] == [(e.id, e.source) for e in part]
+        names = [(row["id"], row["source"], row["group"]) for row in written]
+        assert names == [(e.id, e.source, e.group) for e in part]
         assert [row["messages"][-1]["content"] for row in written] == [e.expected for e in part]
+        told = [f"rows.jsonl:{entry['row']}" for entry in ledger if entry["part"] == name]
+        assert told == [e.source for e in part]
 
 
-def test_the_order_of_rows_and_further_rows_move_no_row_to_another_part(tmp_path: Path) -> None:
-    once, _ = prepare(tmp_path / "a", PAIRS)
-    again, _ = prepare(tmp_path / "b", [*reversed(PAIRS), *(pair(f"new {i}") for i in range(50))])
-    ids = {e.id for part in (once.train, once.dev, once.test) for e in part}
-    for part in ("train", "dev", "test"):
-        assert {e.id for e in getattr(once, part)} == {e.id for e in getattr(again, part)} & ids
+def test_a_second_run_reads_counts_and_compares_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once, _ = prepare(tmp_path, PAIRS)
+    monkeypatch.setattr(store, "read_rows", None)
+    monkeypatch.setattr(division, "near_duplicates", None)
+    again, _ = prepare(tmp_path, PAIRS)
+    assert parts_of(again) == parts_of(once)
+    assert again.ledger == once.ledger
+    with pytest.raises(TypeError):
+        prepare(tmp_path, PAIRS[1:])
+
+
+@pytest.mark.parametrize(
+    "change", [{"system": "Be brief."}, {"format": "prompt_completion"}, {"class_by": "completion"}]
+)
+def test_another_way_of_reading_is_not_taken_from_the_cache(tmp_path: Path, change: dict[str, Any]) -> None:
+    prepare(tmp_path, PAIRS)
+    before = len(list((tmp_path / "cache" / "rows").iterdir()))
+    prepare(tmp_path, PAIRS, **change)
+    assert len(list((tmp_path / "cache" / "rows").iterdir())) == before + 1
+
+
+# --- lengths --------------------------------------------------------------------------------------------------------
 
 
 def test_a_row_longer_than_the_model_may_read_is_dropped_with_that_reason(tmp_path: Path) -> None:
     dataset, ledger = prepare(tmp_path, [*PAIRS, pair("word " * 30)], max_length=30)
-    assert dataset.dropped_reasons == {"longer than hyperparameters.max_length": 1}
+    assert dataset.ledger.reasons == {"longer than hyperparameters.max_length": 1}
     assert ledger[-1]["reason"] == "longer than hyperparameters.max_length (31 tokens, 30 allowed)"
-    assert [f.code for f in dataset.findings] == ["data/dropped"]
+    assert {"data/dropped", "data/long-rows"} <= codes(dataset)
+    (told,) = [f.what for f in dataset.findings if f.code == "data/long-rows"]
+    assert told == "0.5% of rows (1) exceed 30 tokens; they were dropped."
+
+
+def test_long_rows_are_truncated_in_training_and_dropped_where_answers_are_compared(tmp_path: Path) -> None:
+    rows = [*PAIRS, *(pair(f"long {text}", "word " * 60) for text in sentences(60))]
+    dataset, ledger = prepare(tmp_path, rows, max_length=40, long_rows="truncate", max_dropped_fraction=0.5)
+    outcomes = Counter((entry["part"], entry["outcome"]) for entry in ledger if entry["row"] > len(PAIRS))
+    assert set(outcomes) == {("train", "truncated"), (None, "dropped")}
+    assert dataset.ledger.truncated == outcomes["train", "truncated"] > 20
+    cut = [e for e in dataset.train if not e.messages[-1].complete]
+    assert len(cut) == dataset.ledger.truncated
+    assert {sum(len(m.content.split()) for m in e.messages) for e in cut} == {40}
+    assert dataset.tokens.longest == 40
+    written = read_lines(tmp_path / "out" / "train.jsonl")
+    assert sum(row["messages"][-1].get("complete") is False for row in written) == len(cut)
+
+
+def test_a_run_may_refuse_every_long_row(tmp_path: Path) -> None:
+    error = rejection(tmp_path, [*PAIRS, pair("word " * 30)], max_length=30, long_rows="refuse")
+    assert error.problems[0].what.startswith("Longer than hyperparameters.max_length (31 tokens")
+    assert error.problems[0].where.line == 201
+    assert prepare(tmp_path, PAIRS, max_length=30, long_rows="refuse")[0].ledger.dropped == 0
+
+
+def test_without_a_tokenizer_lengths_are_an_estimate_that_drops_nothing(tmp_path: Path) -> None:
+    rows = [*PAIRS, pair("word " * 300)]
+    dataset, _ = prepare(tmp_path, rows, max_length=100, session=FakeSession(has_tokenizer=False))
+    assert dataset.ledger.dropped == 0
+    assert dataset.tokens.band is not None
+    assert dataset.tokens.num_over == 1
+    told = {f.code: f.what for f in dataset.findings}
+    assert "estimated from the text's bytes" in told["data/estimated-tokens"]
+    assert "by estimate, so none was dropped" in told["data/long-rows"]
+
+
+# --- the split ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [PAIRS, CLEAN], ids=["numbered", "random"])
+def test_the_order_of_rows_and_further_rows_move_no_row_to_another_part(tmp_path: Path, rows: list[Any]) -> None:
+    once = parts_of(prepare(tmp_path / "a", rows)[0])
+    shuffled = parts_of(prepare(tmp_path / "b", random.Random(3).sample(rows, len(rows)))[0])
+    assert shuffled == once
+    more = [pair(text) for text in sentences(100, seed=9)]
+    appended = parts_of(prepare(tmp_path / "c", [*rows, *more])[0])
+    assert {name: part for name, part in appended.items() if name in once} == once
+
+
+def test_appended_near_duplicates_move_no_old_row_to_another_part(tmp_path: Path) -> None:
+    once = parts_of(prepare(tmp_path / "a", CLEAN)[0])
+    twins = [pair(" ".join(row["prompt"].split()[:-1]) + " changed") for row in CLEAN[:100]]
+    dataset, _ = prepare(tmp_path / "b", [*CLEAN, *twins])
+    after = parts_of(dataset)
+    assert {name: part for name, part in after.items() if name in once}.items() <= once.items()
+    assert dataset.split.num_withheld > 20
+    assert {"data/withheld", "data/near-duplicates"} <= codes(dataset)
+
+
+def test_near_duplicates_are_never_in_two_parts_and_what_is_withheld_says_for_which_row(tmp_path: Path) -> None:
+    twins = [pair(" ".join(row["prompt"].split()[:-1]) + " changed", "no") for row in CLEAN]
+    dataset, ledger = prepare(tmp_path, [*CLEAN, *twins])
+    part = {entry["row"]: entry["part"] for entry in ledger}
+    assert all(part[n] == part[n + 400] or None in (part[n], part[n + 400]) for n in range(1, 401))
+    withheld = [entry for entry in ledger if entry["outcome"] == "dropped"]
+    assert len(withheld) == dataset.split.num_withheld == dataset.ledger.dropped > 100
+    assert dataset.ledger.num_faulty == 0
+    for entry in withheld:
+        own, other = entry["row"], (entry["row"] - 1 + 400) % 800 + 1
+        assert entry["reason"].startswith(f"like a row of the {part[other]} part (not used in ")
+        assert entry["reason"].endswith(f": rows.jsonl:{other})"), (own, other)
+    named = {tuple(sorted(row["rows"])) for row in read_lines(tmp_path / "out" / "leaks.jsonl")}
+    assert len(named) == len(withheld)
+
+
+def test_rows_of_one_group_stay_together_and_rows_without_one_are_faulty(tmp_path: Path) -> None:
+    rows = [{**row, "customer": {"id": i % 40}} for i, row in enumerate(CLEAN)]
+    dataset, ledger = prepare(tmp_path, [*rows, pair("nobody's")], group_by="customer.id", max_dropped_fraction=0.01)
+    part = {entry["row"]: entry["part"] for entry in ledger}
+    assert all(len({part[row] for row in range(1 + c, 401, 40)}) == 1 for c in range(40))
+    assert {e.group for e in dataset.test} == {str(c) for c in range(40) if part[1 + c] == "test"}
+    assert ledger[-1]["reason"] == "no 'customer.id' (data.group_by)"
+
+
+def test_rows_of_like_questions_share_a_group_name_that_no_order_changes(tmp_path: Path) -> None:
+    rows = [*CLEAN, *(pair(row["prompt"].upper(), "no") for row in CLEAN[:50])]
+    groups = {e.source: e.group for e in prepare(tmp_path / "a", rows)[0].train}
+    assert len(set(groups.values())) < len(groups)
+    again = {e.id: e.group for e in prepare(tmp_path / "b", rows[::-1])[0].train}
+    assert {e.id: e.group for e in prepare(tmp_path / "a", rows)[0].train} == again
+
+
+def test_given_parts_are_taken_as_they_are_and_their_leaks_are_named_pair_by_pair(tmp_path: Path) -> None:
+    held = write_rows(tmp_path / "held.jsonl", [pair(text) for text in sentences(60, seed=5)])
+    twin = pair(" ".join(sentences(60, seed=5)[7].split()[:-1]) + " changed")
+    rows = [*CLEAN, pair(sentences(60, seed=5)[3], "copied"), twin]
+    dataset, ledger = prepare(tmp_path, rows, held_test=held)
+    assert {e.source for e in dataset.test} == {f"held.jsonl:{n}" for n in range(1, 61)}
+    assert len(dataset.dev) > 40
+    named = [row["rows"] for row in read_lines(tmp_path / "out" / "leaks.jsonl")]
+    assert sorted(named) == [["rows.jsonl:401", "held.jsonl:4"], ["rows.jsonl:402", "held.jsonl:8"]]
+    (told,) = [f for f in dataset.findings if f.code == "data/leaks"]
+    assert told.severity == "warning" and "rows.jsonl:401 ~ held.jsonl:4" in told.what
+    assert [entry["part"] for entry in ledger if entry["row"] in (401, 402)] == [None, None]
+
+
+def test_classes_are_shown_by_part_and_a_class_without_test_rows_is_named(tmp_path: Path) -> None:
+    rows = [pair(text, ("spam", "ham")[i % 2]) for i, text in enumerate(sentences(300))]
+    dataset, _ = prepare(tmp_path, [*rows, pair("a single row of it", "rare")])
+    counts = dataset.split.classes
+    assert {name: sum(parts.values()) for name, parts in counts.items()} == {"spam": 150, "ham": 150, "rare": 1}
+    assert sum(parts["test"] for parts in counts.values() if "test" in parts) == len(dataset.test)
+    assert "data/class-missing" in codes(dataset)
+
+
+# --- weights and mixing ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(1, 1.0), (2, 2.0), (0.5, 0.5), (2.25, 2.25)])
+def test_a_row_counts_in_training_as_often_as_its_sources_weight_says(
+    tmp_path: Path, weight: float, expected: float
+) -> None:
+    plain, _ = prepare(tmp_path, CLEAN)
+    dataset, ledger = prepare(tmp_path, CLEAN, weight=weight)
+    assert len(dataset.train) / len(plain.train) == pytest.approx(expected, rel=0.2 if weight % 1 else 0)
+    assert (len(dataset.dev), len(dataset.test)) == (len(plain.dev), len(plain.test))
+    assert dataset.train_tokens == sum(sum(len(m.content.split()) for m in e.messages) for e in dataset.train)
+    assert dataset.split.train == len(dataset.train)
+    written = read_lines(tmp_path / "out" / "train.jsonl")
+    assert sum(row.get("times", 1) for row in written) == len(dataset.train)
+    reasons = {entry["reason"] for entry in ledger} - {None}
+    assert reasons == ({"not drawn (by its source's weight, fraction or number of rows)"} if weight < 1 else set())
+
+
+@pytest.mark.parametrize(("asked", "expected"), [({"rows": 30}, 30), ({"fraction": 0.25}, None), ({"rows": 900}, 200)])
+def test_general_rows_are_mixed_into_training_alone(
+    tmp_path: Path, asked: dict[str, Any], expected: int | None
+) -> None:
+    general = write_rows(tmp_path / "general.jsonl", [pair(text) for text in sentences(200, seed=7)])
+    plain, _ = prepare(tmp_path, CLEAN)
+    mix = (MixPlan(source=SourcePlan(source=str(general)), **asked),)
+    dataset, ledger = prepare(tmp_path, CLEAN, mix=mix)
+    assert dataset.split.num_mixed == (expected or round(0.25 * len(plain.train)))
+    assert sum(e.source.startswith("general") for e in dataset.train) == dataset.split.num_mixed
+    assert (parts_of(plain).items()) <= parts_of(dataset).items()
+    assert not any(e.source.startswith("general") for e in (*dataset.dev, *dataset.test))
+    mixed = [entry for entry in ledger if entry["mix"]]
+    assert len(mixed) == 200
+    assert sum(entry["part"] == "train" for entry in mixed) == dataset.split.num_mixed
+    assert dataset.ledger.num_rows == 600
+
+
+def test_a_general_row_that_is_like_a_test_row_is_not_mixed_in(tmp_path: Path) -> None:
+    plain, _ = prepare(tmp_path, CLEAN)
+    copies = [pair(e.prompt[-1].content, "general") for e in plain.test]
+    general = write_rows(tmp_path / "general.jsonl", [*copies, pair("something else entirely, at last")])
+    dataset, _ = prepare(tmp_path, CLEAN, mix=(MixPlan(source=SourcePlan(source=str(general)), rows=100),))
+    assert dataset.split.num_mixed == 1
+    assert parts_of(plain).items() <= parts_of(dataset).items()
+
+
+# --- too many faults ------------------------------------------------------------------------------------------------
 
 
 def test_like_reasons_are_counted_together_and_unlike_ones_apart(tmp_path: Path) -> None:
@@ -93,7 +315,7 @@ def test_like_reasons_are_counted_together_and_unlike_ones_apart(tmp_path: Path)
     bad = [
         chat(("user", " "), ("assistant", "b")),
         chat(("user", "a"), ("assistant", "")),
-        chat(("user", "a"), ("assistant", 7)),
+        chat(("user", "a"), ("assistant", [7])),
         chat(("usr", "a"), ("assistant", "b")),
         chat(("user", "a"), ("assistent", "b")),
         {"a": 1},
@@ -101,9 +323,9 @@ def test_like_reasons_are_counted_together_and_unlike_ones_apart(tmp_path: Path)
     ]
     good = [chat(("user", f"question {i}"), ("assistant", "yes")) for i in range(100)]
     dataset, _ = prepare(tmp_path, [*good, *bad], max_dropped_fraction=0.5)
-    assert dataset.dropped_reasons == {
+    assert dataset.ledger.reasons == {
         "a message is empty": 2,
-        "a message has no text as content": 1,
+        "a message has a part that is not text": 1,
         "a role is not one of system, user, assistant, tool": 2,
         "no 'messages'": 2,
     }
@@ -112,7 +334,7 @@ def test_like_reasons_are_counted_together_and_unlike_ones_apart(tmp_path: Path)
 @pytest.mark.parametrize(("num_bad", "allowed"), [(0, 0.0), (29, 0.29), (57, 0.57)])
 def test_just_the_allowed_share_of_rows_may_be_dropped(tmp_path: Path, num_bad: int, allowed: float) -> None:
     rows: list[Any] = [*PAIRS[: 100 - num_bad], *([7] * num_bad)]
-    assert prepare(tmp_path, rows, max_dropped_fraction=allowed)[0].num_dropped == num_bad
+    assert prepare(tmp_path, rows, max_dropped_fraction=allowed)[0].ledger.dropped == num_bad
     rejection(tmp_path, [*rows[1:], 7], max_dropped_fraction=allowed)
 
 
@@ -122,15 +344,18 @@ def test_too_many_dropped_rows_are_told_with_their_places_and_all_are_in_the_led
     path = tmp_path / "rows.jsonl"
     assert [str(problem.where) for problem in shown] == [f"{path}:{n}" for n in range(21, 31)]
     assert {problem.what for problem in shown} == {"The row is not a JSON object."}
-    assert total.what == "12 of 32 rows cannot be used, more than the allowed 2 %; the first 10 are shown above."
+    assert total.what == (
+        "12 of 32 rows cannot be used, more than the allowed 2 %; the first 10 are shown above: "
+        "the row is not a JSON object (12)."
+    )
     ledger = read_lines(tmp_path / "out" / "ledger.jsonl")
     assert str(tmp_path / "out" / "ledger.jsonl") in total.fix
     assert [entry["outcome"] for entry in ledger] == ["kept"] * 20 + ["dropped"] * 12
 
 
 def test_data_without_one_usable_row_is_rejected_however_many_may_be_dropped(tmp_path: Path) -> None:
-    error = rejection(tmp_path, [1, 2, 3], max_dropped_fraction=1)
-    assert error.problems[-1].what == "3 of 3 rows cannot be used."
+    error = rejection(tmp_path, [pair(" ")] * 3, max_dropped_fraction=1)
+    assert error.problems[-1].what == "3 of 3 rows cannot be used: a message is empty (3)."
 
 
 @pytest.mark.parametrize(
@@ -153,27 +378,19 @@ def test_a_split_with_an_empty_part_is_rejected(
 @pytest.mark.parametrize(
     ("extra", "code", "what"),
     [
-        ([], None, ""),
-        ([PAIRS[3]], "data/duplicates", "1 rows repeat another row: rows.jsonl:4 = rows.jsonl:201."),
-        ([pair("QUESTION  number 3")], "data/duplicates", "1 rows repeat another row: rows.jsonl:4 = rows.jsonl:201."),
-        (
-            [pair("question number 3", "no")],
-            "data/contradictions",
-            "1 questions have different answers: rows.jsonl:4 / rows.jsonl:201.",
-        ),
-        (
-            PAIRS[:4],
-            "data/duplicates",
-            "4 rows repeat another row: rows.jsonl:1 = rows.jsonl:201, rows.jsonl:2 = rows.jsonl:202, "
-            "rows.jsonl:3 = rows.jsonl:203 and others.",
-        ),
+        ([PAIRS[3]], "data/duplicates", "in 1 of 201 rows (0.5 %) (rows.jsonl:201)."),
+        ([pair("QUESTION  number 3")], "data/duplicates", "in 1 of 201 rows (0.5 %) (rows.jsonl:201)."),
+        ([pair("question number 3", "no")], "data/contradictions", "in 2 of 201 rows (1.0 %)"),
+        (PAIRS[:4], "data/duplicates", "in 4 of 204 rows (2.0 %) (rows.jsonl:201, :202, :203 ...)."),
     ],
 )
-def test_repeated_and_contradicting_questions_are_found(
-    tmp_path: Path, extra: list[Any], code: str | None, what: str
-) -> None:
+def test_repeated_and_contradicting_questions_are_found(tmp_path: Path, extra: list[Any], code: str, what: str) -> None:
+    assert {"data/duplicates", "data/contradictions"}.isdisjoint(codes(prepare(tmp_path, PAIRS)[0]))
     dataset, _ = prepare(tmp_path, [*PAIRS, *extra])
-    assert [(f.code, f.what, f.severity) for f in dataset.findings] == ([(code, what, "warning")] if code else [])
+    (finding,) = [f for f in dataset.findings if f.code in ("data/duplicates", "data/contradictions")]
+    assert finding.code == code and what in finding.what
+    (listed,) = [row for row in read_lines(tmp_path / "out" / "findings.jsonl") if row["code"] == code]
+    assert listed["count"] == len(listed["rows"])
 
 
 def test_the_manifests_system_prompt_reaches_every_row_that_has_none(tmp_path: Path) -> None:
@@ -198,15 +415,19 @@ def test_tokens_are_those_of_the_kept_rows(tmp_path: Path) -> None:
 def test_two_files_of_the_same_name_are_counted_as_two(tmp_path: Path) -> None:
     short = write_rows(tmp_path / "a" / "rows.jsonl", PAIRS)
     long = write_rows(tmp_path / "b" / "rows.jsonl", [pair(f"a much longer question number {i}") for i in range(200)])
-    alone = [prepare_data(plan_for(path), FakeSession(), tmp_path / "out") for path in (short, long)]
-    both = prepare_data(plan_for(short, long), FakeSession(), tmp_path / "out")
+    alone = [prepare_plan(plan_for(path), tmp_path) for path in (short, long)]
+    both = prepare_plan(plan_for(short, long), tmp_path)
     assert both.train_tokens == sum(dataset.train_tokens for dataset in alone)
     copy = write_rows(tmp_path / "c" / "rows.jsonl", PAIRS)
-    twice = prepare_data(plan_for(short, copy), FakeSession(), tmp_path / "out")
+    twice = prepare_plan(plan_for(short, copy), tmp_path)
     assert twice.tokens.total == 2 * alone[0].tokens.total
-    assert [source.num_rows for source in twice.sources] == [200, 200]
+    assert [source.num_rows for source in twice.ledger.sources] == [200, 200]
 
 
-def test_the_quickstarts_own_data_is_clean(tmp_path: Path) -> None:
-    dataset = prepare_data(make_test_plan(), FakeSession(), tmp_path)
-    assert (dataset.num_dropped, dataset.findings) == (0, ())
+@pytest.mark.parametrize("name", ["quickstart.yaml", "brand-voice.yaml"])
+def test_the_shipped_data_is_clean(tmp_path: Path, name: str) -> None:
+    plan = make_plan(load_manifest(MANIFESTS / name), SMALL)
+    dataset = prepare_plan(plan, tmp_path)
+    assert dataset.ledger.num_faulty == dataset.ledger.repaired == 0
+    assert dataset.split.num_withheld == 0
+    assert [f for f in dataset.findings if f.severity != "note"] == []

@@ -1,236 +1,195 @@
-"""Lines -> rows: every line that is not blank becomes an example or says why it cannot."""
+"""Sources -> rows: every record becomes an example or says why it cannot."""
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from runner.conversation import Message
-from runner.data.rows import Row, read_file
+from runner.conversation import Example, Message
+from runner.data.fetch import LocalFile
+from runner.data.rows import Row, Source, read_rows
 from runner.errors import Exit, RunnerError
+from runner.plan import SourcePlan, Template
 
-PAIR = '{"prompt": "Hi?", "completion": "Ho."}'
-CHAT = '{"messages": [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Ho."}]}'
-TURNS = [Message(role="user", content="Hi?"), Message(role="assistant", content="Ho.")]
-BOM = b"\xef\xbb\xbf"
+PAIR = {"prompt": "Hi?", "completion": "Ho."}
+CHAT = {"messages": [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Ho."}]}
+TURNS = (Message(role="user", content="Hi?"), Message(role="assistant", content="Ho."))
+OWN = {"messages": [{"role": "system", "content": "Own."}, *CHAT["messages"]]}
+NO_OWN = {"messages": [{"role": "system", "content": " "}, *CHAT["messages"]]}
 
 
-def rows_of(folder: Path, raw: bytes | str, wanted: str = "auto", system: str | None = None) -> list[Row]:
+def open_source(path: Path, name: str | None = None, **settings: Any) -> Source:
+    file = LocalFile(name=name or str(path), path=path, sha256="", num_bytes=0)
+    return read_rows(SourcePlan(source=str(path), **settings), file)
+
+
+def rows_of(folder: Path, *values: Any, **settings: Any) -> list[Row]:
     path = folder / "rows.jsonl"
-    path.write_bytes(raw.encode() if isinstance(raw, str) else raw)
-    return read_file(path, wanted, system)[1]
+    path.write_text("".join(f"{value if isinstance(value, str) else json.dumps(value)}\n" for value in values))
+    return list(open_source(path, **settings).rows)
 
 
-def reason_of(folder: Path, raw: bytes | str, wanted: str = "chat") -> str:
-    (row,) = rows_of(folder, raw, wanted)
-    assert row.example is None and row.reason is not None
-    return row.reason
+def example_of(folder: Path, value: Any, **settings: Any) -> Example:
+    (row,) = rows_of(folder, value, **settings)
+    assert row.example is not None, row.reason
+    return row.example
 
 
-def chat(*turns: tuple[Any, Any]) -> str:
-    return json.dumps({"messages": [{"role": role, "content": content} for role, content in turns]})
-
-
-@pytest.mark.parametrize("line", [PAIR, CHAT])
-@pytest.mark.parametrize("wrap", ["{}", "{}\n", "{}\r\n", "\n\r\n{}", "  {} \n\n"])
-def test_both_formats_are_read_whatever_stands_around_the_row(tmp_path: Path, line: str, wrap: str) -> None:
-    (row,) = rows_of(tmp_path, wrap.format(line))
-    assert row.example is not None and list(row.example.messages) == TURNS
-
-
-@pytest.mark.parametrize("line", [PAIR, CHAT])
-@pytest.mark.parametrize("between", [b"", b"\r\n", b"\n  \n"])
-def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, line: str, between: bytes) -> None:
-    assert [row.reason for row in rows_of(tmp_path, BOM + between + line.encode())] == [None]
-
-
-def test_rows_are_numbered_by_their_line_and_named_after_the_file(tmp_path: Path) -> None:
-    rows = rows_of(tmp_path, f"\n{PAIR}\r\n\n  \nwrong\n{PAIR}")
-    assert [row.row for row in rows] == [2, 5, 6]
-    assert [row.example and row.example.source for row in rows] == ["rows.jsonl:2", None, "rows.jsonl:6"]
-    assert {row.file for row in rows} == {str(tmp_path / "rows.jsonl")}
+def as_csv(value: dict[str, str]) -> bytes:
+    return f"{','.join(value)}\n{','.join(value.values())}\n".encode()
 
 
 @pytest.mark.parametrize(
-    ("lines", "detected"),
+    ("name", "container", "raw", "number"),
     [
-        ([PAIR, CHAT], "prompt_completion"),
-        ([CHAT, PAIR], "chat"),
-        (["[" * 100_000, "wrong", "[1]", '{"prompt": "half"}', PAIR], "prompt_completion"),
-        (["wrong", '{"a": 1}'], "chat"),
+        ("rows.jsonl", "jsonl", b"\n" + json.dumps(PAIR).encode(), 2),
+        ("rows.jsonl.gz", "jsonl", gzip.compress(json.dumps(PAIR).encode()), 1),
+        ("rows.json", "json", json.dumps([PAIR], indent=2).encode(), 1),
+        ("rows.csv", "csv", as_csv(PAIR), 2),
+        ("rows.tsv", "tsv", as_csv(PAIR).replace(b",", b"\t"), 2),
+        ("rows.parquet", "parquet", b"", 1),
     ],
 )
-def test_the_first_row_that_has_a_format_decides_it(tmp_path: Path, lines: list[str], detected: str) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(lines))
-    assert read_file(path, "auto", None)[0].format == detected
+def test_every_container_gives_the_same_example(
+    tmp_path: Path, name: str, container: str, raw: bytes, number: int
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(raw)
+    if container == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([PAIR]), path)
+    source = open_source(path)
+    assert (source.container, source.format) == (container, "prompt_completion")
+    assert source.evidence == "prompt_completion: 1 of 1 rows looked at have prompt and completion"
+    (row,) = source.rows
+    assert row.example == Example(messages=TURNS, source=f"{name}:{number}")
+    assert (row.file, row.row, row.reason, row.repairs) == (str(path), number, None, ())
+    assert "Hi?" in row.excerpt and "Ho." in row.excerpt
 
 
-def test_a_format_that_is_written_is_not_guessed(tmp_path: Path) -> None:
-    assert reason_of(tmp_path, PAIR, "chat") == "no 'messages' (format chat; the row has the keys: prompt, completion)"
-    assert reason_of(tmp_path, CHAT, "prompt_completion").startswith("no 'prompt'")
+def test_a_parquet_row_of_turns_is_a_conversation(tmp_path: Path) -> None:
+    call = {**CHAT["messages"][1], "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+    table = pyarrow.Table.from_pylist([CHAT, {"messages": [CHAT["messages"][0], call]}])
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    rows = list(open_source(tmp_path / "rows.parquet").rows)
+    assert [row.reason for row in rows] == [None, None]
+    assert rows[0].example and rows[0].example.messages == TURNS
+    assert rows[1].example and json.loads(rows[1].example.expected)[0]["function"]["name"] == "f"
 
 
-def test_the_source_tells_what_was_read(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(f"{PAIR}\n\nwrong\n")
-    source, rows = read_file(path, "auto", None)
-    assert (source.path, source.num_rows, source.num_bytes) == (str(path), len(rows), path.stat().st_size)
-    path.write_text(f"{PAIR}\n")
-    assert read_file(path, "auto", None)[0].sha256 != source.sha256
+def test_every_record_is_one_row_in_the_order_of_the_file(tmp_path: Path) -> None:
+    values = [PAIR, "wrong", "", {"prompt": "half"}, PAIR] * 150
+    rows = rows_of(tmp_path, *values)
+    assert [row.row for row in rows] == [i for i, value in enumerate(values, 1) if value]
+    assert [row.reason is None for row in rows] == [value is PAIR for value in values if value]
+    assert all((row.example is None) != (row.reason is None) for row in rows)
+    assert rows[1].reason == "not JSON: Expecting value at column 1"
+    assert rows[2].reason == "no 'completion' (format prompt_completion; the row has the keys: prompt)"
 
 
-USER, ANSWER = ("user", "Hi?"), ("assistant", "Ho.")
-
-
-@pytest.mark.parametrize(
-    ("raw", "reason"),
-    [
-        ("{", "not JSON: Expecting property name enclosed in double quotes at column 2"),
-        ("[" * 100_000, "not JSON: nested too deeply"),
-        (chat(USER, ("assistant", float("nan"))), "not JSON: NaN is no JSON value"),
-        ('{"messages": -Infinity}', "not JSON: -Infinity is no JSON value"),
-        (b'{"messages": "\xff"}', "not UTF-8 (byte 15 of the row)"),
-        (CHAT.encode("utf-16"), "not UTF-8 (byte 1 of the row)"),
-        (CHAT.replace("Hi?", "\\ud83d"), "not Unicode text: an escape such as \\ud83d without its other half"),
-        ('{"\\ud83d": 1}', "not Unicode text: an escape such as \\ud83d without its other half"),
-        ("[[1]]", "the row is not a JSON object"),
-        ("{}", "no 'messages' (format chat; the row has the keys: none)"),
-        ('{"messages": "Hi?"}', "'messages' is not a list"),
-        ('{"messages": [[["user", "Hi?"]]]}', "a message has not the keys role and content (message 1)"),
-        (
-            '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant"}]}',
-            "a message has not the keys role and content (message 2)",
-        ),
-        (
-            chat(USER, ("asistant", "Ho.")),
-            'a role is not one of system, user, assistant, tool (message 2 has "asistant")',
-        ),
-        (
-            chat((["a"], "Hi?"), ANSWER),
-            'a role is not one of system, user, assistant, tool (message 1 has ["a"])',
-        ),
-        (chat(USER, ("assistant", 7)), "a message has no text as content (message 2, assistant)"),
-        (chat(("user", None), ANSWER), "a message has no text as content (message 1, user)"),
-        (chat(USER, ("assistant", [])), "a message has no text as content (message 2, assistant)"),
-        (chat(USER, ("assistant", "")), "a message is empty (message 2, assistant)"),
-        (chat(("user", " \n"), ANSWER), "a message is empty (message 1, user)"),
-        (chat(("system", "A"), ("system", "B"), USER, ANSWER), "a system message stands after the first"),
-        (chat(USER, ("system", "A"), ANSWER), "a system message stands after the first"),
-        (chat(USER, ("tool", "42"), ANSWER), "tool messages are not supported yet"),
-        (chat(), "the last message is not the assistant's, so there is no answer to learn"),
-        (chat(("system", "A")), "the last message is not the assistant's, so there is no answer to learn"),
-        (chat(USER, ANSWER, USER), "the last message is not the assistant's, so there is no answer to learn"),
-        (chat(ANSWER), "user and assistant do not take turns, beginning with the user"),
-        (chat(USER, ANSWER, ANSWER), "user and assistant do not take turns, beginning with the user"),
-        (chat(USER, USER, ANSWER), "user and assistant do not take turns, beginning with the user"),
-    ],
-)
-def test_a_row_that_cannot_be_used_says_why(tmp_path: Path, raw: bytes | str, reason: str) -> None:
-    assert reason_of(tmp_path, raw) == reason
+def test_rows_of_a_remote_file_carry_the_name_that_people_know(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(json.dumps(PAIR))
+    (row,) = open_source(tmp_path / "x", name="https://host/folder/rows.jsonl").rows
+    assert row.file == "https://host/folder/rows.jsonl"
+    assert row.example is not None and row.example.source == "rows.jsonl:1"
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ('{"prompt": "a"}', "no 'completion' (format prompt_completion; the row has the keys: prompt)"),
-        ('{"prompt": 1, "completion": "b"}', "a message has no text as content (message 1, user)"),
-        ('{"prompt": "a", "completion": " "}', "a message is empty (message 2, assistant)"),
-    ],
-)
-def test_a_pair_that_cannot_be_used_says_why(tmp_path: Path, line: str, reason: str) -> None:
-    assert reason_of(tmp_path, line, "prompt_completion") == reason
-
-
-def test_a_row_of_several_exchanges_is_one_example(tmp_path: Path) -> None:
-    (row,) = rows_of(tmp_path, chat(("system", "S"), USER, ANSWER, ("user", "And?"), ("assistant", "Done.")))
-    assert row.example is not None
-    assert [m.role for m in row.example.prompt] == ["system", "user", "assistant", "user"]
-    assert row.example.expected == "Done."
-
-
-@pytest.mark.parametrize(
-    ("line", "system", "first"),
+    ("value", "system", "first"),
     [
         (PAIR, "Be brief.", ("system", "Be brief.")),
         (CHAT, "Be brief.", ("system", "Be brief.")),
-        (chat(("system", "Own."), USER, ANSWER), "Be brief.", ("system", "Own.")),
+        (OWN, "Be brief.", ("system", "Own.")),
+        (NO_OWN, "Be brief.", ("system", "Be brief.")),
         (PAIR, None, ("user", "Hi?")),
+        (PAIR, "", ("user", "Hi?")),
     ],
 )
 def test_the_manifests_system_prompt_goes_only_before_rows_without_one(
-    tmp_path: Path, line: str, system: str | None, first: tuple[str, str]
+    tmp_path: Path, value: Any, system: str | None, first: tuple[str, str]
 ) -> None:
-    (row,) = rows_of(tmp_path, line, system=system)
-    assert row.example is not None
-    assert [(m.role, m.content) for m in row.example.messages if m.role == "system"] == [first] * (first[0] == "system")
-    assert (row.example.messages[0].role, row.example.messages[0].content) == first
+    messages = example_of(tmp_path, value, system=system).messages
+    assert (messages[0].role, messages[0].content) == first
+    assert messages[-2:] == TURNS and len(messages) == 2 + (first[0] == "system")
 
 
-@pytest.mark.parametrize("name", ["missing.jsonl", "folder", "file.txt/below.jsonl"])
-def test_a_file_that_is_not_there_is_a_missing_input(tmp_path: Path, name: str) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file.txt").touch()
-    with pytest.raises(RunnerError) as caught:
-        read_file(tmp_path / name, "auto", None)
-    assert caught.value.exit_code == Exit.INPUT_MISSING
-    assert caught.value.problems[0].where.path == str(tmp_path / name)
-
-
-@pytest.mark.parametrize("raw", [b"", b"\n\r\n \n", BOM, BOM + b"\r\n"])
-def test_a_file_without_rows_is_rejected(tmp_path: Path, raw: bytes) -> None:
-    with pytest.raises(RunnerError) as caught:
-        rows_of(tmp_path, raw)
-    assert caught.value.exit_code == Exit.DATA_REJECTED
-    assert caught.value.problems[0].code == "data/empty"
-
-
-PIECES = st.sampled_from(
-    [b"\n", b"\r\n", b" ", BOM, b"{", b"}", b"[", b'"', b"\\ud83d", b"NaN", b"9" * 5000, PAIR.encode(), CHAT.encode()]
+@pytest.mark.parametrize(
+    ("customer", "text"), [("Ada", "Ada"), (7, "7"), (True, "true"), ({"id": "x"}, None), ([1], None), (None, None)]
 )
-BYTES = st.one_of(st.binary(max_size=60), st.lists(PIECES | st.binary(max_size=4), max_size=12).map(b"".join))
-
-
-@settings(max_examples=100, deadline=None)
-@given(raw=BYTES, wanted=st.sampled_from(["auto", "chat", "prompt_completion"]))
-def test_whatever_the_bytes_every_line_that_is_not_blank_becomes_one_row(raw: bytes, wanted: str) -> None:
-    lines = [n for n, line in enumerate(raw.removeprefix(BOM).split(b"\n"), 1) if line.strip()]
-    with TemporaryDirectory() as folder:
-        try:
-            rows = rows_of(Path(folder), raw, wanted)
-        except RunnerError:
-            assert not lines
-            return
-    assert [row.row for row in rows] == lines
-    assert all((row.example is None) != (row.reason is None) for row in rows)
-    for row in rows:  # each can be written to the ledger
-        assert f"{row.excerpt}{row.reason}{row.example and row.example.messages}".encode()
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.sampled_from(["user", "assistant", "system"]),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["messages", "role", "content", "prompt", "completion"]), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=100, deadline=None)
-@given(value=JSON, system=st.none() | st.just("Be brief."))
-def test_any_json_value_is_kept_as_turns_or_has_a_reason(value: Any, system: str | None) -> None:
-    with TemporaryDirectory() as folder:
-        (row,) = rows_of(Path(folder), json.dumps(value), system=system)
-    if row.example is None:
-        assert row.reason
+@pytest.mark.parametrize(("key", "field"), [("group_by", "group"), ("class_by", "label")])
+def test_groups_and_classes_are_single_values_of_the_row(
+    tmp_path: Path, customer: Any, text: str | None, key: str, field: str
+) -> None:
+    (row,) = rows_of(tmp_path, {**PAIR, "meta": {"customer": customer}}, **{key: "meta.customer"})
+    if text is None:
+        assert (row.example, row.reason) == (None, f"no 'meta.customer' (data.{key})")
     else:
-        roles = [m.role for m in row.example.messages if m.role != "system"]
-        assert roles == ["user", "assistant"] * (len(roles) // 2)
-        assert all(m.content.strip() for m in row.example.messages)
+        assert row.example is not None and getattr(row.example, field) == text
+        assert {row.example.group, row.example.label} == {text, None}
+
+
+@pytest.mark.parametrize("value", [PAIR, {**PAIR, "meta": 7}, {**PAIR, "meta": {}}, {**PAIR, "meta.customer": " "}])
+def test_a_row_without_its_group_is_rejected(tmp_path: Path, value: Any) -> None:
+    (row,) = rows_of(tmp_path, value, group_by="meta.customer")
+    assert row.reason == "no 'meta.customer' (data.group_by)"
+
+
+def test_repairs_of_the_file_and_of_the_row_are_told_with_the_row(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "\ufeff" + json.dumps(NO_OWN), CHAT)
+    assert rows[0].repairs == ("a byte-order mark was removed", "an empty system message was removed")
+    assert rows[1].repairs == ()
+
+
+def test_tools_of_a_row_are_kept(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "find"}}]
+    assert example_of(tmp_path, {**CHAT, "tools": tools}).tools == json.dumps(tools)
+
+
+def test_a_template_makes_rows_of_any_columns(tmp_path: Path) -> None:
+    template = Template(prompt="{{question}}", completion="{{answer}}")
+    rows = rows_of(tmp_path, {"question": "Hi?", "answer": "Ho."}, {"question": "Hi?"}, template=template)
+    assert rows[0].example is not None and rows[0].example.messages == TURNS
+    assert rows[1].reason == "a column of the template is missing ('answer')"
+
+
+def test_a_format_that_is_written_is_not_guessed(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path, PAIR, format="chat")
+    assert row.reason == "no 'messages' (format chat; the row has the keys: prompt, completion)"
+    (row,) = rows_of(tmp_path, "wrong", format="chat")
+    assert row.reason == "not JSON: Expecting value at column 1"
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ((PAIR, CHAT), "data/ambiguous-format"),
+        (({"a": 1},), "data/unknown-format"),
+        (("wrong",), "data/unknown-format"),
+        ((), "data/empty"),
+    ],
+)
+def test_a_file_at_fault_is_a_problem_with_its_place(tmp_path: Path, values: tuple[Any, ...], code: str) -> None:
+    with pytest.raises(RunnerError) as caught:
+        rows_of(tmp_path, *values)
+    (problem,) = caught.value.problems
+    assert (problem.code, caught.value.exit_code) == (code, Exit.DATA_REJECTED)
+    assert problem.where.path == str(tmp_path / "rows.jsonl")
+
+
+def test_the_kind_of_a_reason_is_the_same_whatever_the_row(tmp_path: Path) -> None:
+    """The words before " (" and ": " are counted together, so that no particulars may stand in them."""
+    bad = [
+        [{"role": "user", "content": " "}],
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}],
+        [{"role": "usr", "content": "a"}],
+        [{"role": "qqq", "content": "a"}],
+    ]
+    rows = rows_of(tmp_path, *[{"messages": [*turns, *CHAT["messages"]]} for turns in bad], "{", "[", format="chat")
+    kinds = [(row.reason or "").split(" (")[0].split(": ")[0] for row in rows]
+    no_role = "a role is not one of system, user, assistant, tool"
+    assert kinds == ["a message is empty"] * 2 + [no_role] * 2 + ["not JSON"] * 2

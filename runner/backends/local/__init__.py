@@ -14,7 +14,7 @@ from pathlib import Path
 
 # Before anything imports the hub client: no telemetry, and no fetch that the person did not ask for.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # threads of its own; nothing forks here
 os.environ.setdefault("TQDM_DISABLE", "1")  # the person sees our bars, not those of five libraries
 
 # Said on every import and of no use to the person: a missing optional kernel, names that libraries renamed.

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, groupby
 from typing import Any
 
+from jinja2 import TemplateError
+
+from runner.backends.base import Segment
 from runner.conversation import Example, Message
 
 IGNORED = -100
+Span = tuple[int, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +29,12 @@ class Encoded:
     @property
     def num_labelled(self) -> int:
         """How many tokens carry a loss."""
-        return sum(label != IGNORED for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORED)
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, answer_next: bool = False) -> str:
+def render(tokenizer: Any, messages: Sequence[Message], *, tools: str | None = None, answer_next: bool = False) -> str:
     """The template's text for the turns, with the opening of an assistant turn when `answer_next`."""
-    turns = [{"role": m.role, "content": m.content} for m in messages]
-    # A template that can open a "thinking" part is told not to: the answers in the data have none.
-    options = {"tokenize": False, "add_generation_prompt": answer_next, "enable_thinking": False}
-    return str(tokenizer.apply_chat_template(turns, **options))
+    return _render_all(tokenizer, [messages], tools, answer_next)[0]
 
 
 def encode(tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int]) -> list[Encoded | str]:
@@ -39,50 +44,182 @@ def encode(tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int]
     Labelled are the assistant's words and the stop token after them, nothing else. The template is rendered up to
     each assistant turn; every such text must be a prefix of the whole, or the labels could not be placed.
     """
-    if not examples:
-        return []  # the tokenizer cannot take an empty batch
-    texts: list[str] = []
-    spans: list[list[tuple[int, int]] | str] = []
-    for example in examples:
-        text = render(tokenizer, example.messages)
-        texts.append(text)
-        spans.append(_answer_spans(tokenizer, example.messages, text))
-    batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
+    ends = tokenizer.convert_ids_to_tokens(sorted(stop_ids))
+    located = [
+        "the answer contains the model's stop token" if _says(example, ends) else found
+        for example, found in zip(examples, _locate(tokenizer, examples), strict=True)
+    ]
+    rows = _tokenize(tokenizer, [found if isinstance(found, str) else found[0] for found in located])
     return [
-        found if isinstance(found, str) else _label(ids, offsets, found, stop_ids)
-        for ids, offsets, found in zip(batch["input_ids"], batch["offset_mapping"], spans, strict=True)
+        found if isinstance(found, str) else _label(row, found[1], stop_ids, tokenizer.bos_token_id)
+        for row, found in zip(rows, located, strict=True)
     ]
 
 
-def _answer_spans(tokenizer: Any, messages: Sequence[Message], text: str) -> list[tuple[int, int]] | str:
-    found = []
-    for i, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        before = render(tokenizer, messages[:i], answer_next=True)
-        after = text if i == len(messages) - 1 else render(tokenizer, messages[: i + 1])
-        if not (text.startswith(after) and after.startswith(before)):
-            return "the chat template rewrites earlier turns, so the answer cannot be located in it"
-        found.append((len(before), len(after)))
-    return found
+def shorten(tokenizer: Any, example: Example, max_length: int, stop_ids: frozenset[int]) -> Example | None:
+    """The example in at most `max_length` tokens: earliest exchanges are left out, then the last answer is cut at its
+    end. None when nothing of the answer would remain."""
+    while True:
+        (row,) = encode(tokenizer, [example], stop_ids)
+        if isinstance(row, str):
+            return None
+        excess = len(row.input_ids) - max_length
+        if excess <= 0:
+            return example
+        example = _without_first_exchange(example) or _with_less_answer(tokenizer, example, excess)
+        if not example.expected:
+            return None
 
 
-def _label(
-    ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]], stop_ids: frozenset[int]
-) -> Encoded | str:
-    labels = [IGNORED] * len(ids)
-    starts = {start for start, _ in offsets}
-    i = 0
-    for begin, end in spans:
-        if begin not in starts:
-            return "the answer's first characters share a token with the template"
-        while offsets[i][0] < begin:
-            i += 1
-        while i < len(ids) and offsets[i][0] < end:
-            labels[i] = ids[i]
-            i += 1
-            if ids[i - 1] in stop_ids:
-                break
+def mark(row: Encoded, tokenizer: Any) -> list[Segment]:
+    """The row's text as the model sees it, in stretches that are trained on or not."""
+    pairs = zip(row.input_ids, row.labels, strict=True)
+    runs = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
+    return [Segment(text=tokenizer.decode([token for token, _ in run]), trained=trained) for trained, run in runs]
+
+
+class _Pieces:
+    """A tokenized text, in the pieces between its special tokens."""
+
+    def __init__(self, texts: Sequence[str], encodings: Sequence[Any]):
+        self._encodings = encodings
+        self._chars = [0, *accumulate(map(len, texts))]
+        self._tokens = [0, *accumulate(map(len, encodings))]
+
+    @property
+    def ids(self) -> list[int]:
+        return list(chain.from_iterable(encoding.ids for encoding in self._encodings))
+
+    def token_at(self, char: int) -> tuple[int, int] | None:
+        """Number of the token that a character belongs to, and where that token begins; None: to no token."""
+        i = bisect_right(self._chars, char) - 1
+        token = self._encodings[i].char_to_token(char - self._chars[i])
+        if token is None:
+            return None
+        return self._tokens[i] + token, self._chars[i] + self._encodings[i].token_to_chars(token)[0]
+
+
+def _tokenize(tokenizer: Any, texts: Sequence[str]) -> list[_Pieces]:
+    """Tokenizes the texts; what stands between special tokens in many of them, such as a system prompt, only once.
+
+    A tokenizer never joins characters across a special token, so the pieces' tokens are the whole text's (a test).
+    """
+    split = _splitter(tokenizer)
+    pieces = [[piece for piece in split(text) if piece] for text in texts]
+    different = list(dict.fromkeys(chain.from_iterable(pieces)))
+    encodings = tokenizer.backend_tokenizer.encode_batch(different, add_special_tokens=False)
+    known = dict(zip(different, encodings, strict=True))
+    return [_Pieces(some, [known[piece] for piece in some]) for some in pieces]
+
+
+def _splitter(tokenizer: Any) -> Callable[[str], list[str]]:
+    special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
+    joins = any(token.lstrip or token.rstrip or token.single_word for token in special)
+    whole = "Metaspace" in str(tokenizer.backend_tokenizer.pre_tokenizer) or tokenizer.backend_tokenizer.normalizer
+    if joins or whole or not special:
+        return lambda text: [text]
+    longest_first = sorted(map(str, special), key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, longest_first))})").split
+
+
+def _locate(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[str, list[Span]] | str]:
+    """Each row's text and its trained spans (first and last character, and whether the turn is complete)."""
+    try:
+        return [
+            found
+            for tools, some in groupby(examples, key=lambda example: example.tools)
+            for found in _locate_batch(tokenizer, list(some), tools)
+        ]
+    except (TemplateError, TypeError, ValueError) as error:  # a template speaks its refusals as exceptions
+        if len(examples) == 1:
+            return [f"the chat template refuses the row: {str(error).splitlines()[0]}"]
+        return [found for example in examples for found in _locate(tokenizer, [example])]
+
+
+def _locate_batch(
+    tokenizer: Any, examples: Sequence[Example], tools: str | None
+) -> Iterator[tuple[str, list[Span]] | str]:
+    answers = [[i for i, m in enumerate(e.messages) if m.role == "assistant" and m.trained] for e in examples]
+    opened = [e.messages[:i] for e, turns in zip(examples, answers, strict=True) for i in turns]
+    closed = [e.messages[: i + 1] for e, turns in zip(examples, answers, strict=True) for i in turns[:-1]]
+    texts = _render_all(tokenizer, [example.messages for example in examples], tools)
+    befores = iter(_render_all(tokenizer, opened, tools, answer_next=True))
+    afters = iter(_render_all(tokenizer, closed, tools))
+    for example, text, turns in zip(examples, texts, answers, strict=True):
+        spans: list[Span] = []
+        faithful = True
+        for i in turns:
+            before, after = next(befores), text if i == turns[-1] else next(afters)
+            faithful = faithful and text.startswith(after) and after.startswith(before)
+            spans.append((len(before), len(after), example.messages[i].complete))
+        silent = next((m for m in example.messages if m.tool_calls and not _shown(m, text)), None)
+        if not faithful:
+            yield "the chat template rewrites earlier turns, so the answer cannot be located in it"
+        elif silent:
+            yield "the chat template leaves out tool calls, so the model would not learn them"
         else:
+            yield text, spans
+
+
+def _says(example: Example, words: Sequence[str]) -> bool:
+    return any(word in m.content for m in example.messages if m.role == "assistant" for word in words)
+
+
+def _shown(message: Message, text: str) -> bool:
+    calls = json.loads(message.tool_calls or "[]")
+    return all(call["function"]["name"] in text for call in calls)
+
+
+def _render_all(
+    tokenizer: Any, conversations: Sequence[Sequence[Message]], tools: str | None, answer_next: bool = False
+) -> list[str]:
+    if not conversations:
+        return []
+    turns = [[_turn(message) for message in messages] for messages in conversations]
+    # A template that can open a "thinking" part is told not to: the answers in the data have none.
+    options = {"tokenize": False, "add_generation_prompt": answer_next, "enable_thinking": False}
+    return list(tokenizer.apply_chat_template(turns, tools=json.loads(tools) if tools else None, **options))
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        turn["tool_calls"] = json.loads(message.tool_calls)
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn
+
+
+def _label(row: _Pieces, spans: list[Span], stop_ids: frozenset[int], start_id: int | None) -> Encoded | str:
+    ids = row.ids
+    if start_id is not None and ids[:2] == [start_id, start_id]:
+        return "the start token stands twice at the row's beginning"
+    labels = [IGNORED] * len(ids)
+    for begin, end, complete in spans:
+        first, last = row.token_at(begin), row.token_at(end - 1)
+        if first is None or first[1] != begin:
+            return "the answer's first characters share a token with the template"
+        upto = last[0] + 1 if last else len(ids)
+        stop = next((i for i in range(first[0], upto) if ids[i] in stop_ids), None)
+        if stop is None:
             return "the chat template ends the answer without the stop token, so the model would never learn to stop"
+        upto = stop + 1 if complete else stop
+        labels[first[0] : upto] = ids[first[0] : upto]
     return Encoded(ids, labels)
+
+
+def _without_first_exchange(example: Example) -> Example | None:
+    """The example without its first question and all that answers it; None when there is only one."""
+    asked = [i for i, message in enumerate(example.messages) if message.role == "user"]
+    if len(asked) < 2:
+        return None
+    return replace(example, messages=(*example.messages[: asked[0]], *example.messages[asked[1] :]))
+
+
+def _with_less_answer(tokenizer: Any, example: Example, excess: int) -> Example:
+    """The example with its last answer at least `excess` tokens shorter."""
+    last = example.messages[-1]
+    encoding = tokenizer.backend_tokenizer.encode(last.content, add_special_tokens=False)
+    kept = len(encoding.ids) - excess
+    text = last.content[: encoding.token_to_chars(kept)[0]].rstrip() if kept > 0 else ""
+    return replace(example, messages=(*example.prompt, replace(last, content=text, tool_calls=None, complete=False)))

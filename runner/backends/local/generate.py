@@ -12,9 +12,9 @@ import torch
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from runner.backends.base import HeldOutLoss, Sampling, Watch
-from runner.backends.local.encode import Encoded, render
+from runner.backends.local.encode import Encoded
 from runner.backends.local.pack import ATTENTION, MIN_SHARED, answer_losses, pack
-from runner.conversation import Completion, Message
+from runner.conversation import Completion
 
 LOSS_ROWS = 8
 
@@ -43,16 +43,16 @@ class _StopWhenAsked(StoppingCriteria):  # type: ignore[misc]
 def complete(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[Sequence[Message]],
+    texts: Sequence[str],
     sampling: Sampling,
     stop_ids: frozenset[int],
     watch: Watch,
     label: str,
 ) -> list[Completion]:
-    """One greedy answer a prompt, in their order; batches are made of prompts of like length, padded on the left."""
+    """One greedy answer for each rendered prompt, in their order; batches are made of prompts of like length, padded on
+    the left."""
     model.eval()
-    texts = [render(tokenizer, prompt, answer_next=True) for prompt in prompts]
-    ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
     order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
     config = GenerationConfig(
         do_sample=False,

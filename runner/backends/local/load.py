@@ -14,16 +14,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from runner.backends.base import (
     HeldOutLoss,
     ModelFacts,
-    RowTokens,
     Sampling,
+    Segment,
     Side,
+    TokenCounts,
     TrainedModel,
     TrainJob,
     Watch,
 )
 from runner.backends.local import generate, train
 from runner.backends.local.embedded import EMBEDDED, converted_folder
-from runner.backends.local.encode import Encoded, encode
+from runner.backends.local.encode import mark, render, shorten
+from runner.backends.local.encoded import EncodedRows, encode_rows
 from runner.conversation import Completion, Example, Message
 from runner.errors import Exit, Problem, RunnerError
 
@@ -50,18 +52,24 @@ class LocalSession:
         self.facts = describe_folder(
             name, self.revision, config.to_dict(), EMBEDDED[name].license if name in EMBEDDED else None
         )
+        self._cache = cache
+        self._rows: EncodedRows | None = None
         self._model: Any = None
         self._side: Side = "base"
         self._tuned_dir: Path | None = None
 
-    def count_tokens(self, examples: Sequence[Example]) -> list[RowTokens]:
-        """Exact counts; a row that cannot be labelled carries its problem."""
-        return [
-            RowTokens(total=0, labelled=0, problem=row)
-            if isinstance(row, str)
-            else RowTokens(total=len(row.input_ids), labelled=row.num_labelled, problem=None)
-            for row in encode(self.tokenizer, examples, self.stop_ids)
-        ]
+    def count_tokens(self, examples: Sequence[Example], watch: Watch) -> TokenCounts:
+        """Exact counts; the rows stay encoded in the cache for training and scoring."""
+        self._rows = encode_rows(self.tokenizer, examples, self.stop_ids, self._cache, watch)
+        return self._rows.counts
+
+    def shorten(self, example: Example, max_length: int) -> Example | None:
+        """The example in at most `max_length` tokens, its earliest turns and the end of its answer left out."""
+        return shorten(self.tokenizer, example, max_length, self.stop_ids)
+
+    def mark(self, example: Example) -> list[Segment]:
+        """The example as the model sees it, with what is trained on."""
+        return mark(self._encoded([example])[0], self.tokenizer)
 
     def train(self, job: TrainJob, watch: Watch) -> TrainedModel:
         """Trains on the job's rows; afterwards the session answers as base and as tuned."""
@@ -71,12 +79,22 @@ class LocalSession:
         return outcome
 
     def complete(
-        self, side: Side, prompts: Sequence[Sequence[Message]], sampling: Sampling, watch: Watch
+        self,
+        side: Side,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        watch: Watch,
+        tools: Sequence[str | None] = (),
     ) -> list[Completion]:
         """One greedy answer for each prompt, in their order."""
         with self._answering_as(side) as model:
+            offered = tools or [None] * len(prompts)
+            texts = [
+                render(self.tokenizer, prompt, tools=offer, answer_next=True)
+                for prompt, offer in zip(prompts, offered, strict=True)
+            ]
             return generate.complete(
-                model, self.tokenizer, prompts, sampling, self.stop_ids, watch, label=f"{side} answers"
+                model, self.tokenizer, texts, sampling, self.stop_ids, watch, label=f"{side} answers"
             )
 
     def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss:
@@ -84,11 +102,12 @@ class LocalSession:
         with self._answering_as(side) as model:
             return generate.held_out_loss(model, self._encoded(examples), watch, label=f"{side} loss")
 
-    def _encoded(self, examples: Sequence[Example]) -> list[Encoded]:
-        rows = encode(self.tokenizer, examples, self.stop_ids)
-        for example, row in zip(examples, rows, strict=True):
-            assert isinstance(row, Encoded), f"{example.source}: {row}"  # the data stage has rejected such rows
-        return [row for row in rows if isinstance(row, Encoded)]
+    def _encoded(self, examples: Sequence[Example]) -> EncodedRows:
+        known = self._rows.select(examples) if self._rows else None
+        rows = known or encode_rows(self.tokenizer, examples, self.stop_ids, self._cache, self._watch)
+        problems = rows.counts.problems
+        assert not problems, next(iter(problems.values()))  # the data stage has rejected such rows
+        return rows
 
     def _weights(self) -> Any:
         if self._model is None:
@@ -120,6 +139,15 @@ class LocalSession:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, revision=self.revision, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise _unavailable(name, error) from error
+        if not tokenizer.is_fast:
+            raise RunnerError(
+                Problem(
+                    code="model/slow-tokenizer",
+                    what=f"The tokenizer of '{name}' cannot say which characters a token stands for.",
+                    fix="Choose a model with a tokenizer.json.",
+                ),
+                Exit.INPUT_MISSING,
+            )
         if not tokenizer.chat_template:
             raise RunnerError(
                 Problem(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
@@ -17,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 from runner.backends.base import CurvePoint, Progress, TrainedModel, TrainJob, Watch
 from runner.backends.local import generate
 from runner.backends.local.encode import Encoded
+from runner.backends.local.encoded import EncodedRows
 from runner.backends.local.fused_lora import fuse
 from runner.backends.local.pack import answer_losses, pack
 from runner.conversation import Example
@@ -87,7 +87,7 @@ class _Reporter(TrainerCallback):  # type: ignore[misc]
 
 
 def train(
-    model: Any, tokenizer: Any, encode: Callable[[Sequence[Example]], list[Encoded]], job: TrainJob, watch: Watch
+    model: Any, tokenizer: Any, encode: Callable[[Sequence[Example]], EncodedRows], job: TrainJob, watch: Watch
 ) -> tuple[Any, TrainedModel]:
     """The trained model (an adapter around the same weights, or the weights themselves) and what training did.
 
@@ -95,13 +95,13 @@ def train(
     """
     hyper = job.hyperparameters
     rows, dev = encode(job.train), encode(job.dev)
-    _check_attention(model, max(len(row.input_ids) for row in (*rows, *dev)))
+    _check_attention(model, int(max(rows.counts.total.max(), dev.counts.total.max())))
     set_seed(job.seed)
     if job.method != "full":
         model = _with_adapter(model, job)
     steps_per_epoch = math.ceil(len(rows) / hyper.batch_size)
     num_steps = max(1, round(steps_per_epoch * hyper.epochs))
-    row_tokens = sum(len(row.input_ids) for row in rows)
+    row_tokens = int(rows.counts.total.sum())
     with watch.progress("train", num_steps) as progress:
         reporter = _Reporter(progress, watch, row_tokens / steps_per_epoch)
         trainer = _PackedTrainer(
@@ -110,8 +110,8 @@ def train(
             model=model,
             processing_class=tokenizer,
             args=_arguments(job, num_steps),
-            train_dataset=_as_dataset(rows),
-            eval_dataset=_as_dataset(dev),
+            train_dataset=rows.as_dataset(),
+            eval_dataset=dev.as_dataset(),
             data_collator=lambda features: pack([Encoded(f["input_ids"], f["labels"]) for f in features]),
             callbacks=[reporter],
         )
@@ -135,7 +135,7 @@ def train(
         device=str(model.device),
         num_steps=num_steps,
         train_tokens=trained_tokens,
-        labelled_tokens=round(sum(r.num_labelled for r in rows) * num_steps / steps_per_epoch),
+        labelled_tokens=round(int(rows.counts.labelled.sum()) * num_steps / steps_per_epoch),
         train_seconds=seconds,
         tokens_per_second=trained_tokens / seconds,
         final_loss=losses[-1],
@@ -178,10 +178,6 @@ def _arguments(job: TrainJob, num_steps: int) -> SFTConfig:
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # several visible GPUs would be driven by DataParallel
     return arguments
-
-
-def _as_dataset(rows: Sequence[Encoded]) -> Dataset:
-    return Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
 
 
 def _with_adapter(model: Any, job: TrainJob) -> Any:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from runner.backends import local
 from runner.backends.base import Hyperparameters, Sampling, Session, TrainJob
 from runner.backends.local import generate
+from runner.backends.local.encode import render
 from runner.conversation import Example, Message
 from runner.errors import Exit, Interrupted, RunnerError
 from tests.fakes import FakeWatch
@@ -140,7 +141,7 @@ def test_the_delivered_files_answer_like_the_model_that_was_evaluated(tiny_model
     again = generate.complete(
         delivered,
         session.tokenizer,
-        prompts(rows),
+        [render(session.tokenizer, prompt, answer_next=True) for prompt in prompts(rows)],
         SAMPLING,
         session.stop_ids,
         FakeWatch(),
@@ -166,10 +167,10 @@ def test_answers_do_not_depend_on_batch_size_order_or_shared_prefix(
 def test_token_counts_are_those_of_the_template(tiny_model: Path, tmp_path: Path) -> None:
     session: Any = open_session(tiny_model, tmp_path)
     row = examples(1)[0]
-    (count,) = session.count_tokens([row])
+    counts = session.count_tokens([row], FakeWatch())
     turns = [{"role": m.role, "content": m.content} for m in row.messages]
-    assert count.total == len(session.tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"])
-    assert (count.labelled, count.problem) == (len("tea") + 1, None)
+    assert counts.total.tolist() == [len(session.tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"])]
+    assert (counts.labelled.tolist(), counts.problems) == ([len("tea") + 1], {})
 
 
 def test_the_loss_of_the_first_step_is_the_held_out_loss_of_the_same_rows(tiny_model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""Encoded rows on disk, by content: what was tokenized once is not tokenized again, in this run or a later one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from runner.backends.base import TokenCounts, Watch
+from runner.backends.local.encode import Encoded, encode
+from runner.conversation import Example
+
+BATCH, AHEAD = 256, 2
+VERSION = 1  # of what `encode` makes of a row
+SCHEMA = pa.schema(
+    {"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32()), "labelled": pa.int32(), "problem": pa.string()}
+)
+
+
+class EncodedRows(Sequence[Encoded]):
+    """Rows of a memory-mapped Arrow file, in the order asked for."""
+
+    def __init__(self, dataset: Dataset, keys: np.ndarray, counts: TokenCounts, places: np.ndarray | None = None):
+        self._dataset = dataset
+        self._counts = counts
+        self._keys = keys
+        self._places = np.arange(len(keys)) if places is None else places
+
+    @property
+    def counts(self) -> TokenCounts:
+        """Token counts of every row, in order."""
+        number = {int(place): i for i, place in enumerate(self._places)} if self._counts.problems else {}
+        problems = {number[i]: reason for i, reason in self._counts.problems.items() if i in number}
+        return TokenCounts(
+            total=self._counts.total[self._places], labelled=self._counts.labelled[self._places], problems=problems
+        )
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Encoded: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Encoded]: ...
+    def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
+        if isinstance(index, slice):
+            rows = self._dataset[self._places[index].tolist()]
+            return [Encoded(i, labels) for i, labels in zip(rows["input_ids"], rows["labels"], strict=True)]
+        row = self._dataset[int(self._places[index])]
+        return Encoded(row["input_ids"], row["labels"])
+
+    def select(self, examples: Sequence[Example]) -> EncodedRows | None:
+        """The rows of these examples; None when one of them is not here."""
+        asked, order = _keys(examples), np.argsort(self._keys, kind="stable")
+        found = np.minimum(np.searchsorted(self._keys, asked, sorter=order), len(order) - 1)
+        places = order[found]
+        known = bool((self._keys[places] == asked).all())
+        return EncodedRows(self._dataset, self._keys, self._counts, places) if known else None
+
+    def as_dataset(self) -> Dataset:
+        """The rows as the trainer takes them, still memory-mapped."""
+        return self._dataset.select_columns(["input_ids", "labels"]).select(self._places)
+
+
+def encode_rows(
+    tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int], cache: Path, watch: Watch
+) -> EncodedRows:
+    """Encodes the examples into a file of the cache, or opens that file when the same rows were encoded before."""
+    keys = _keys(examples)
+    path = cache / "encoded" / f"{_fingerprint(tokenizer, stop_ids, keys)}.arrow"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+            try:
+                _write(part, tokenizer, examples, stop_ids, watch)
+            except BaseException:
+                os.unlink(part.name)
+                raise
+        os.replace(part.name, path)
+    dataset = Dataset.from_file(str(path))
+    table = dataset.data
+    lengths = pa.compute.list_value_length(table.column("input_ids")).to_numpy()
+    reasons = table.column("problem")
+    problems = {int(i): reasons[i].as_py() for i in np.flatnonzero(reasons.is_valid().to_numpy())}
+    counts = TokenCounts(total=lengths, labelled=table.column("labelled").to_numpy(), problems=problems)
+    return EncodedRows(dataset, keys, counts)
+
+
+def _write(part: Any, tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int], watch: Watch) -> None:
+    with pa.ipc.new_stream(part, SCHEMA) as writer, watch.progress("tokens", len(examples)) as progress:
+        for rows in _encoded_ahead(tokenizer, _batches(examples), stop_ids):
+            empty = Encoded([], [])
+            kept = [empty if isinstance(row, str) else row for row in rows]
+            columns = {
+                "input_ids": [row.input_ids for row in kept],
+                "labels": [row.labels for row in kept],
+                "labelled": [row.num_labelled for row in kept],
+                "problem": [row if isinstance(row, str) else None for row in rows],
+            }
+            writer.write_batch(pa.RecordBatch.from_pydict(columns, SCHEMA))
+            progress.advance(len(rows))
+
+
+def _encoded_ahead(
+    tokenizer: Any, batches: Iterator[list[Example]], stop_ids: frozenset[int]
+) -> Iterator[list[Encoded | str]]:
+    """Encodes two batches ahead in threads: the tokenizer works without Python's lock while rows are written."""
+    with ThreadPoolExecutor(AHEAD) as pool:
+        waiting: deque[Future[list[Encoded | str]]] = deque()
+        for some in batches:
+            waiting.append(pool.submit(encode, tokenizer, some, stop_ids))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    some: list[Example] = []
+    for example in examples:
+        some.append(example)
+        if len(some) == BATCH:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _keys(examples: Sequence[Example]) -> np.ndarray:
+    """The examples' ids (N,) as numbers."""
+    return np.fromiter((int(example.id, 16) for example in examples), np.uint64, len(examples))
+
+
+def _fingerprint(tokenizer: Any, stop_ids: frozenset[int], keys: np.ndarray) -> str:
+    """Names what the tokens follow from: the tokenizer, its template, the stop tokens and the rows."""
+    digest = hashlib.sha256(f"{VERSION} {sorted(stop_ids)} {tokenizer.bos_token_id}".encode())
+    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    digest.update(str(tokenizer.chat_template).encode())
+    digest.update(keys.tobytes())
+    return digest.hexdigest()[:24]

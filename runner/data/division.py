@@ -1,0 +1,179 @@
+"""Which part each usable row belongs to, how often it counts, and why some are in none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from runner.backends.base import Watch
+from runner.data.near import NUM_PASSES, clusters, near_duplicates
+from runner.data.split import GENERAL, GIVEN, IGNORED, OWN, TRAIN, divide, draw, withhold
+from runner.data.store import StoredFile
+from runner.plan import MixPlan, SourcePlan, SplitPlan
+
+ROLES = ("train", "dev", "test", "mix")
+MIX = ROLES.index("mix")
+VERSION = 1  # of what counts as a near-duplicate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file that was read, and what the manifest gives it for."""
+
+    role: str
+    source: SourcePlan
+    file: StoredFile
+    mix: MixPlan | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """For each example (N,): its part, how often it counts there (0: not at all), its group, the row that it was
+    withheld for (-1: none). `pairs` (P, 2) are alike but not equal; `leaks` (L, 2) are alike or equal, and would stand
+    in different parts."""
+
+    parts: np.ndarray
+    times: np.ndarray
+    groups: np.ndarray
+    partners: np.ndarray
+    pairs: np.ndarray
+    leaks: np.ndarray
+
+    def members(self, part: int) -> np.ndarray:
+        """The examples of a part, each as often as it counts."""
+        mine = np.flatnonzero(self.parts == part)
+        return np.repeat(mine, self.times[mine])
+
+
+def first_parts(entries: Sequence[Entry], split: SplitPlan, seed: int) -> np.ndarray:
+    """The part of each example by its source, or else by its own hash; before likenesses are looked at."""
+    given = {entry.role for entry in entries}
+    shares = {part: 0.0 if part in given else getattr(split, part) for part in ("dev", "test")}
+    parts = divide(column(entries, "split_key"), seed, shares["dev"], shares["test"])
+    roles = spread(entries, [ROLES.index(entry.role) for entry in entries])
+    return np.where(roles == TRAIN, parts, np.where(roles == MIX, TRAIN, roles)).astype(np.int8)
+
+
+def divide_rows(
+    entries: Sequence[Entry],
+    parts: np.ndarray,
+    usable: np.ndarray,
+    split: SplitPlan,
+    seed: int,
+    cache: Path,
+    watch: Watch,
+) -> Division:
+    """Withholds what is too like a row of another part, then draws by weight and for the mix.
+
+    `parts` (N,) are the first parts, `usable` (N,) says which examples can be used at all.
+    """
+    keys = column(entries, "split_key")
+    roles = spread(entries, [ROLES.index(entry.role) for entry in entries])
+    pairs = _pairs(entries, split, cache, watch)
+    pairs = pairs[usable[pairs].all(axis=1)]
+    linked = np.unique(np.concatenate((pairs, _same(keys, usable))), axis=0)
+    questions = column(entries, "question_key")
+    alike = clusters(len(parts), linked)
+    rank = np.where(usable, np.array([OWN, GIVEN, GIVEN, GENERAL])[roles], IGNORED)
+    withheld = withhold(parts, alike, linked, rank)
+    partners = np.full(len(parts), -1)
+    partners[withheld.rows] = withheld.partners
+    times = np.where(usable & (partners < 0), 1, 0)
+    times = _weighted(entries, keys, parts, times, seed)
+    times = _mixed(entries, keys, parts, times, roles, seed)
+    names = np.full(int(alike.max(initial=-1)) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(names, alike, keys)
+    return Division(
+        parts=parts,
+        times=times,
+        groups=names[alike],
+        partners=partners,
+        pairs=pairs[questions[pairs[:, 0]] != questions[pairs[:, 1]]],
+        leaks=linked[parts[linked[:, 0]] != parts[linked[:, 1]]],
+    )
+
+
+def spread(entries: Sequence[Entry], values: Sequence[float]) -> np.ndarray:
+    """A value of each file as a value of each of its examples."""
+    return np.repeat(np.asarray(values), [entry.file.num_examples for entry in entries])
+
+
+def column(entries: Sequence[Entry], name: str) -> np.ndarray:
+    """A numeric column (N,) of all examples."""
+    columns = [entry.file.column(name).to_numpy() for entry in entries]
+    return np.concatenate(columns) if columns else np.empty(0, np.uint64)
+
+
+def _pairs(entries: Sequence[Entry], split: SplitPlan, cache: Path, watch: Watch) -> np.ndarray:
+    """The pairs (P, 2) of near-duplicate questions, from the cache when the same rows were searched before."""
+    total = sum(entry.file.num_examples for entry in entries)
+    if split.similarity is None or total < 2:
+        return np.empty((0, 2), np.int64)
+    names = " ".join(Path(entry.file.folder).name for entry in entries)
+    key = hashlib.sha256(f"{VERSION} {split.similarity} {names}".encode()).hexdigest()[:24]
+    path = cache / "pairs" / f"{key}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with watch.progress("near-duplicates", NUM_PASSES * total) as progress:
+            pairs = near_duplicates(_Questions(entries), split.similarity, progress.advance)
+        part = path.with_suffix(f".{os.getpid()}.part.npy")
+        np.save(part, pairs)
+        os.replace(part, path)
+    return np.asarray(np.load(path), np.int64)
+
+
+class _Questions:
+    """The questions of all examples, to be read several times."""
+
+    def __init__(self, entries: Sequence[Entry]):
+        self._entries = entries
+
+    def __iter__(self) -> Iterator[pa.Array]:
+        for entry in self._entries:
+            yield from entry.file.batches("question")
+
+
+def _same(keys: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Rows of one key (a group, or the same words), each paired with the next of its kind."""
+    rows = np.flatnonzero(usable)
+    order = rows[np.argsort(keys[rows], kind="stable")]
+    again = keys[order[1:]] == keys[order[:-1]]
+    return np.sort(np.stack((order[:-1][again], order[1:][again]), axis=1), axis=1).astype(np.int64)
+
+
+def _weighted(
+    entries: Sequence[Entry], keys: np.ndarray, parts: np.ndarray, times: np.ndarray, seed: int
+) -> np.ndarray:
+    """Training rows as often as their source's weight says; the fraction of a weight is drawn row by row."""
+    weights = spread(entries, [entry.source.weight if entry.role != "mix" else 1.0 for entry in entries])
+    if (weights == 1).all():
+        return times
+    drawn = np.floor(weights) + (draw(keys, seed, "weight") < weights % 1)
+    return np.where(parts == TRAIN, times * drawn, times).astype(np.int64)
+
+
+def _mixed(
+    entries: Sequence[Entry],
+    keys: np.ndarray,
+    parts: np.ndarray,
+    times: np.ndarray,
+    roles: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Keeps as many of each mix's rows as were asked for: those with the lowest draws."""
+    own = int(times[(parts == TRAIN) & (roles != MIX)].sum())
+    plans = list(dict.fromkeys(entry.mix for entry in entries if entry.mix))
+    belongs = spread(entries, [plans.index(entry.mix) if entry.mix else -1 for entry in entries])
+    lots = draw(keys, seed, "mix") if plans else keys
+    times = times.copy()
+    for i, plan in enumerate(plans):
+        mine = np.flatnonzero((belongs == i) & (times > 0))
+        wanted = plan.rows if plan.rows is not None else round((plan.fraction or 0) * own)
+        times[mine[np.argsort(lots[mine], kind="stable")[wanted:]]] = 0
+    return times

@@ -1,0 +1,83 @@
+"""What is said of rows that are like others: near-duplicates, leaks pair by pair, classes that a part lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from runner.data.division import Division, Entry
+from runner.data.findings import LISTED, Finding
+from runner.data.split import PARTS
+from runner.errors import Problem
+
+
+class Places:
+    """Where each example stands, as ``file:row``."""
+
+    def __init__(self, entries: Sequence[Entry]):
+        self._names = [PurePath(entry.file.name).name for entry in entries]
+        self._ends = np.cumsum([entry.file.num_examples for entry in entries])
+        self._rows = [entry.file.column("row").to_numpy() for entry in entries]  # counted from their end below
+
+    def __call__(self, number: int) -> str:
+        file = int(np.searchsorted(self._ends, number, side="right"))
+        row = self._rows[file][number - int(self._ends[file])]
+        return f"{self._names[file]}:{row}"
+
+
+def near_finding(division: Division, place: Places) -> Iterator[Finding]:
+    """The near-duplicates, those that were withheld included."""
+    rows = np.unique(division.pairs)
+    if len(rows):
+        sample = "; ".join(f"{place(i)} ~ {place(j)}" for i, j in division.pairs[:3].tolist())
+        yield Finding(
+            code="data/near-duplicates",
+            severity="note",
+            what=f"{len(rows):,} of {len(division.parts):,} questions are nearly the same as another one "
+            f"({len(division.pairs):,} pairs: {sample}{' ...' if len(division.pairs) > 3 else ''}).",
+            fix="Nothing for the split, which keeps them apart; in training they count as often as they stand there.",
+            rows=tuple(map(place, rows[:LISTED].tolist())),
+            count=len(rows),
+        )
+
+
+def leaks(division: Division, place: Places) -> Iterator[dict[str, Any]]:
+    """Every pair of like rows that different parts laid claim to."""
+    for i, j in division.leaks.tolist():
+        one, other = sorted((i, j), key=lambda number: division.partners[number] < 0)
+        yield {
+            "withheld": [place(n) for n in (one, other) if division.partners[n] >= 0],
+            "rows": [place(one), place(other)],
+            "parts": [PARTS[division.parts[one]], PARTS[division.parts[other]]],
+        }
+
+
+def split_findings(
+    given: bool, division: Division, classes: Mapping[str, Mapping[str, int]], place: Places
+) -> Iterator[Problem]:
+    """What was withheld (a leak where a part was `given`), and classes that cannot be learnt or judged."""
+    withheld = int((division.partners >= 0).sum())
+    if withheld:
+        sample = "; ".join(f"{place(i)} ~ {place(j)}" for i, j in division.leaks[:3].tolist())
+        yield Problem(
+            code="data/leaks" if given else "data/withheld",
+            what=f"{withheld:,} rows are like a row of another part and are used in none, so that nothing "
+            f"leaks (data/leaks.jsonl names {len(division.leaks):,} pairs: {sample}).",
+            fix="Remove them from one side."
+            if given
+            else "Where a column says what belongs together, name it in data.group_by.",
+            severity="warning" if given else "note",
+        )
+    for name, parts in classes.items():
+        missing = [part for part in ("train", "test") if not parts.get(part)]
+        if missing:
+            rows, where = sum(parts.values()), " and the ".join(missing)
+            yield Problem(
+                code="data/class-missing",
+                what=f"The class '{name}' ({rows} rows) has no row in the {where} part.",
+                fix="Add rows of it; its score cannot be judged otherwise.",
+                severity="warning",
+            )

@@ -1,0 +1,177 @@
+"""What became of every row: kept, repaired, truncated or dropped, and why; the totals are the number of rows read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.data.store import StoredFile
+from runner.errors import Exit, Problem, RunnerError, Where
+
+OUTCOMES = ("kept", "repaired", "truncated", "dropped")
+SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceTotals:
+    """One file: what it is, and what became of its rows. `part` says what it was given for (mix: general rows)."""
+
+    path: str
+    part: str
+    container: str
+    format: str
+    evidence: str
+    sha256: str
+    num_bytes: int
+    num_rows: int
+    kept: int
+    repaired: int
+    truncated: int
+    dropped: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The totals over all files. `num_faulty` of the dropped rows could not be used; the others were left out by the
+    split or by the draw. `reasons` and `repairs` count rows by kind."""
+
+    num_rows: int
+    kept: int
+    repaired: int
+    truncated: int
+    dropped: int
+    num_faulty: int
+    reasons: Mapping[str, int]
+    repairs: Mapping[str, int]
+    sources: tuple[SourceTotals, ...]
+
+    @property
+    def num_used(self) -> int:
+        """Rows that are in a part, whole or mended."""
+        return self.num_rows - self.dropped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fate:
+    """What the stages after reading decided of one example: the part it is in, or the reason why it is in none."""
+
+    part: str | None
+    reason: str | None = None
+    faulty: bool = False
+    truncated: bool = False
+
+
+def write_ledger(
+    path: Path, files: Sequence[tuple[str, StoredFile]], fates: Iterator[Fate]
+) -> tuple[Ledger, list[Problem]]:
+    """Writes one line a row; `files` come with what they were given for, `fates` tell of each usable example in order.
+
+    Returns the totals and the first faulty rows as problems.
+    """
+    reasons: Counter[str] = Counter()
+    repairs: Counter[str] = Counter()
+    faults: list[Problem] = []
+    num_faulty = 0
+    sources = []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as out:
+        for role, file in files:
+            counts: Counter[str] = Counter()
+            for row in file.rows():
+                fate = Fate(part=None, reason=row["reason"], faulty=True) if row["reason"] else next(fates)
+                entry = _entry(role, file, row, fate)
+                out.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                counts[entry["outcome"]] += 1
+                repairs.update(map(kind_of, (row["repairs"] or "").split("; ") if row["repairs"] else ()))
+                if fate.reason:
+                    reasons[kind_of(fate.reason)] += 1
+                if fate.faulty:
+                    num_faulty += 1
+                    faults += [_fault(file, row["row"], fate)] if len(faults) < SHOWN else []
+            sources.append(_totals(role, file, counts))
+    sums = {outcome: sum(getattr(source, outcome) for source in sources) for outcome in OUTCOMES}
+    ledger = Ledger(
+        num_rows=sum(source.num_rows for source in sources),
+        **sums,
+        num_faulty=num_faulty,
+        reasons=dict(reasons.most_common()),
+        repairs=dict(repairs.most_common()),
+        sources=tuple(sources),
+    )
+    assert sum(sums.values()) == ledger.num_rows, "every row has one outcome"
+    return ledger, faults
+
+
+def check_dropped(ledger: Ledger, faults: Collection[Problem], allowed: float, path: Path) -> None:
+    """Raises RunnerError (65) when more rows are unusable than allowed, or all of them."""
+    share = ledger.num_faulty / ledger.num_rows
+    if share <= allowed and ledger.num_faulty < ledger.num_rows:
+        return
+    over = f", more than the allowed {100 * allowed:g} %" if share < 1 else ""
+    more = f"; the first {SHOWN} are shown above" if ledger.num_faulty > SHOWN else ""
+    kinds = ", ".join(f"{kind} ({count:,})" for kind, count in list(ledger.reasons.items())[:3])
+    summary = Problem(
+        code="data/too-many-dropped",
+        what=f"{ledger.num_faulty:,} of {ledger.num_rows:,} rows cannot be used{over}{more}: {kinds}.",
+        where=Where(key="data.max_dropped_fraction"),
+        fix=f"Mend the rows (all are listed in {path}), or raise data.max_dropped_fraction.",
+    )
+    raise RunnerError([*faults, summary], Exit.DATA_REJECTED)
+
+
+def ledger_findings(ledger: Ledger) -> Iterator[Problem]:
+    """What could not be used and what was repaired, with the most frequent causes."""
+    for what, rows, kinds in (
+        ("could not be used", ledger.num_faulty, ledger.reasons),
+        ("were repaired", ledger.repaired, ledger.repairs),
+    ):
+        if rows:
+            causes = ", ".join(f"{kind} ({count:,})" for kind, count in list(kinds.items())[:3])
+            yield Problem(
+                code="data/dropped" if what == "could not be used" else "data/repaired",
+                what=f"{rows:,} of {ledger.num_rows:,} rows {what}: {causes}. Each is in data/ledger.jsonl.",
+                severity="warning" if what == "could not be used" else "note",
+            )
+
+
+def kind_of(reason: str) -> str:
+    """The reason without the row's own particulars, so that like reasons are counted together."""
+    return reason.split(" (")[0].split(": ")[0]
+
+
+def _entry(role: str, file: StoredFile, row: Mapping[str, Any], fate: Fate) -> dict[str, Any]:
+    kept = "truncated" if fate.truncated else "repaired" if row["repairs"] else "kept"
+    return {
+        "file": file.name,
+        "row": row["row"],
+        "outcome": "dropped" if fate.reason else kept,
+        "reason": fate.reason,
+        "repairs": row["repairs"],
+        "part": fate.part,
+        "mix": role == "mix",
+        "excerpt": row["excerpt"],
+    }
+
+
+def _fault(file: StoredFile, row: int, fate: Fate) -> Problem:
+    reason = fate.reason or ""
+    what = f"{reason[:1].upper()}{reason[1:]}."
+    return Problem(code="data/row", what=what, where=Where(path=file.path, line=row))
+
+
+def _totals(role: str, file: StoredFile, counts: Counter[str]) -> SourceTotals:
+    return SourceTotals(
+        path=file.name,
+        part=role,
+        container=file.container,
+        format=file.format,
+        evidence=file.evidence,
+        sha256=file.sha256,
+        num_bytes=file.num_bytes,
+        num_rows=file.num_rows,
+        **{outcome: counts[outcome] for outcome in OUTCOMES},
+    )
