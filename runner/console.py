@@ -168,14 +168,13 @@ class ProgressLines:
         self._watch.say(f"{self._label} {self._done}/{self._total}{facts}  {passed:.0f} s{tail}")
 
 
-def table(rows: Sequence[Sequence[str]], indent: str = "   ") -> str:
-    """Rows in columns, the first column to the left and the others to the right."""
+def table(rows: Sequence[Sequence[str]], indent: str = "   ", *, words: bool = False) -> str:
+    """Rows in columns, the first column to the left and the others, unless they are words, to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
+        places = enumerate(zip(row, widths, strict=True))
+        cells = [cell.ljust(w) if words or i == 0 else cell.rjust(w) for i, (cell, w) in places]
         lines.append(indent + "  ".join(cells).rstrip())
     return "\n".join(lines)
 

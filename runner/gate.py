@@ -83,7 +83,8 @@ def decide(plan: Plan, dataset: Dataset) -> Decision:
     if gate.policy == "skip":
         note = Problem(code="gate/skipped", what=f"The gate was skipped: {gate.reason}", severity="warning")
         return _decision(gate, "skipped", (note,))
-    findings = (*_task_findings(gate, len(dataset.train)), *_test_findings(len(dataset.test)), *_range_findings(plan))
+    split = dataset.split
+    findings = (*_task_findings(gate, split.num_own), *_test_findings(split.test), *_range_findings(plan))
     errors = {finding.code for finding in findings if finding.severity == "error"}
     verdict: GateVerdict = "fine_tune"
     if "gate/wrong-tool" in errors:

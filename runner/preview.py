@@ -31,13 +31,13 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
     plan = make_plan(manifest, session.facts)
     read_answer_schema(plan.eval)
     console.line(console.paint("Resolved values", "bold"))
-    console.line(table(list(_values(plan))))
+    console.line(table(list(_values(plan)), words=True))
     with tempfile.TemporaryDirectory() as folder:
         dataset = prepare_data(plan, session, Path(folder), world.cache, world.watch)
     check_metrics(plan, dataset)
     console.line(console.paint("Data", "bold"))
     console.line(table(list(_sources(dataset))))
-    console.line(table(list(_data(dataset))))
+    console.line(table(list(_data(dataset)), words=True))
     console.line(console.paint(f"Rows as the model sees them, trained on between {' and '.join(MARKS)}", "bold"))
     for shown in dataset.shown:
         console.line(_row(console, shown))
@@ -79,7 +79,7 @@ def _counts(totals: Ledger | SourceTotals) -> Iterator[str]:
 def _data(dataset: Dataset) -> Iterator[tuple[str, str]]:
     split, tokens, variety = dataset.split, dataset.tokens, dataset.diversity
     for source in dataset.ledger.sources:
-        yield Path(source.path).name, f"{source.container}, {source.evidence}"
+        yield f"{Path(source.path).name} is", f"{source.container}; {source.evidence}"
     for reason, count in dataset.ledger.reasons.items():
         yield f"dropped: {reason}", f"{count:,}"
     for repair, count in dataset.ledger.repairs.items():

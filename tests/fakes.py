@@ -26,8 +26,8 @@ from runner.backends.base import (
 )
 from runner.conversation import Completion, Example, Message
 from runner.data import Dataset, SplitReport, TokenReport
-from runner.data.findings import Review
 from runner.data.ledger import Ledger
+from runner.data.review import Diversity, Review
 from runner.evaluate import Comparison, Evaluation, SideResult
 from runner.manifest import Manifest, load_manifest
 from runner.plan import Plan, make_plan
@@ -76,9 +76,6 @@ def make_dataset(num_train: int = 400, num_test: int = 60, **changes: Any) -> Da
     """A dataset of made-up questions, 100 tokens a row."""
     examples = questions(num_train + 30 + num_test)
     num_rows = len(examples)
-    review = Review()
-    for example in examples:
-        review.add(example)
     dataset = Dataset(
         train=examples[:num_train],
         dev=examples[num_train : num_train + 30],
@@ -103,17 +100,27 @@ def make_dataset(num_train: int = 400, num_test: int = 60, **changes: Any) -> Da
             train=num_train,
             dev=30,
             test=num_test,
+            num_own=num_train,
             num_groups=num_rows,
             num_pairs=0,
             num_withheld=0,
             num_mixed=0,
             classes={},
         ),
-        diversity=review.diversity(),
+        diversity=_diversity(),
         shown=(),
         findings=(),
     )
     return replace(dataset, **changes)
+
+
+@cache
+def _diversity() -> Diversity:
+    """How varied some made-up questions are."""
+    review = Review()
+    for example in questions(20):
+        review.add(example)
+    return review.diversity()
 
 
 def make_ledger(num_rows: int = 100, num_faulty: int = 0) -> Ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,11 @@ def test_a_full_tune_says_which_written_keys_it_ignores() -> None:
     plan = make_test_plan("approach.kind=full", "hyperparameters.rank=8")
     ignored = [f.where.key for f in decide(plan, make_dataset()).findings if f.code == "gate/ignored"]
     assert ignored == ["hyperparameters.rank", "hyperparameters.top_layers"], "the quickstart writes top_layers"
+
+
+def test_rows_that_are_repeated_or_general_do_not_count_as_rows_to_learn_from() -> None:
+    dataset = make_dataset(5000)
+    few = replace(dataset, split=replace(dataset.split, num_own=40))
+    found = decide(make_test_plan("gate.task=format"), few).findings
+    told = [f.what for f in found if f.code == "gate/too-few-rows"]
+    assert told == ["40 rows to train on; 'format' takes at least 100."]

@@ -45,7 +45,8 @@ def test_one_command_carries_a_manifest_to_a_report(
     )
     assert code == Exit.DONE
     assert report["status"] == "done"
-    assert report["data"]["num_rows"] == sum(report["data"]["split"].values()) == 240
+    split = report["data"]["split"]
+    assert report["data"]["ledger"]["num_rows"] == split["train"] + split["dev"] + split["test"] == 240
     comparison = report["evaluation"]["comparison"]
     assert comparison["metric"] == "exact_match"
     assert comparison["num_rows"] == report["data"]["split"]["test"]
@@ -110,7 +111,8 @@ def test_a_budget_that_is_too_small_refuses_before_training(write_experiment: Wr
     [
         (None, Exit.INPUT_MISSING, "data/missing"),
         ("", Exit.DATA_REJECTED, "data/empty"),
-        ('{"prompt": "a"}\n' * 30, Exit.DATA_REJECTED, "data/too-many-dropped"),
+        ('{"prompt": "a"}\n' * 30, Exit.DATA_REJECTED, "data/unknown-format"),
+        ('{"prompt": "a", "completion": ""}\n' * 30, Exit.DATA_REJECTED, "data/too-many-dropped"),
     ],
 )
 def test_unusable_data_ends_with_a_report_that_says_so(

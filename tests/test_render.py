@@ -21,8 +21,8 @@ from jsonschema import Draft202012Validator
 
 from runner.backends.base import Segment
 from runner.data import Shown, SplitReport
-from runner.data.diversity import Diversity, Variety
 from runner.data.ledger import Ledger, SourceTotals
+from runner.data.review.diversity import Diversity, Variety
 from runner.data.tokens import Lengths, TokenReport, report_tokens
 from runner.errors import Exit, Problem
 from runner.render import (
@@ -118,6 +118,7 @@ SPLIT = SplitReport(
     train=1702,
     dev=118,
     test=244,
+    num_own=1391,
     num_groups=1990,
     num_pairs=27,
     num_withheld=9,
@@ -551,7 +552,7 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def test_every_number_and_every_text_of_the_data_is_on_the_page(report: Report) -> None:
     shown = words(section(render_html(report), "data"))
-    as_shown = {
+    as_shown: dict[str, Callable[[Any], str]] = {
         "distinct_ngrams": percent,
         "sha256": lambda digest: digest[:12],
         "part": lambda part: {"mix": "general rows"}.get(part, part),
@@ -598,7 +599,7 @@ def test_only_rows_that_count_more_than_once_are_explained(report: Report) -> No
 
 
 def test_a_split_without_general_rows_or_withheld_ones_does_not_speak_of_them(report: Report) -> None:
-    report["data"]["split"] |= {"num_mixed": 0, "num_withheld": 0}
+    report["data"]["split"] |= {"num_mixed": 0, "num_withheld": 0, "num_own": 1702}
     text = words(section(render_html(report), "data"))
     assert "Train 1,702 rows Dev" in text and "✓ no like questions found in two parts ✓" in text
 

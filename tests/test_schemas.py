@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 
 from runner.backends import APPROACHES
 from runner.backends.base import Hyperparameters
-from runner.data.formats import FORMATS
 from runner.data.near import DEFAULT_SIMILARITY
+from runner.data.reading import FORMATS
 from runner.errors import Exit
 from runner.gate import TASKS
 from runner.manifest import load_manifest

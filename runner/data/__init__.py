@@ -14,12 +14,11 @@ import numpy as np
 
 from runner.backends.base import Segment, Session, Watch
 from runner.conversation import Example
-from runner.data.diversity import Diversity
 from runner.data.division import ROLES, Division, Entry, column, divide_rows, first_parts, spread
-from runner.data.fetch import fetch
-from runner.data.findings import Finding, Review, repeats
 from runner.data.leaks import Places, leaks, near_finding, split_findings
 from runner.data.ledger import Fate, Ledger, check_dropped, ledger_findings, write_ledger
+from runner.data.reading import fetch
+from runner.data.review import Diversity, Finding, Review, repeats
 from runner.data.split import PARTS, TRAIN
 from runner.data.store import Examples, store_file
 from runner.data.tokens import Lengths, TokenReport, length_findings, measure, report_tokens
@@ -31,13 +30,15 @@ MAX_CLASSES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class SplitReport:
-    """How the rows were divided: rows of each part as trained on and scored, groups of like questions, pairs of
-    near-duplicates, rows withheld because their like is in another part, general rows mixed into training, and each
-    class's rows by part where there are classes."""
+    """How the rows were divided: rows of each part as trained on and scored, different own rows among those trained on
+    (neither general nor repeated by weight), groups of like questions, pairs of near-duplicates, rows withheld because
+    their like is in another part, general rows mixed into training, and each class's rows by part where there are
+    classes."""
 
     train: int
     dev: int
     test: int
+    num_own: int
     num_groups: int
     num_pairs: int
     num_withheld: int
@@ -95,21 +96,22 @@ def prepare_data(plan: Plan, session: Session, folder: Path, cache: Path, watch:
             raise RunnerError(_empty_part(name, division), Exit.DATA_REJECTED)
     given = any(entry.role in ("dev", "test") for entry in entries)
     mixed = spread(entries, [entry.role == "mix" for entry in entries]) > 0
-    review, classes = _write_parts(folder, examples, division, mixed, watch)
+    review, classes = _write_parts(folder, examples, division, usable & ~mixed, watch)
     seen = [
         *review.findings(),
-        *_repeats(entries, (division.times > 0) & ~mixed, place),
+        *_repeats(entries, usable & ~mixed, place),
         *near_finding(division, place),
     ]
     _write_lines(folder / "findings.jsonl", map(asdict, seen))
     _write_lines(folder / "leaks.jsonl", leaks(division, place))
     split = SplitReport(
         **{name: len(members) for name, members in parts.items()},
+        num_own=int(((division.times > 0) & (division.parts == TRAIN) & ~mixed).sum()),
         num_groups=len(np.unique(division.groups[division.times > 0])),
         num_pairs=len(division.pairs),
         num_withheld=int((division.partners >= 0).sum()),
         num_mixed=int(division.times[mixed].sum()),
-        classes={name: classes[name] for name in review.classes()},
+        classes={name: classes.get(name, {}) for name in review.classes()},
     )
     return Dataset(
         train=parts["train"],
@@ -134,8 +136,8 @@ def _read(plan: DataPlan, cache: Path, watch: Watch) -> Iterator[Entry]:
     """Every file of the manifest, read and stored, with what it is given for."""
     named = [(role, source, None) for role in ROLES[:3] for source in getattr(plan, role)]
     for role, source, mix in [*named, *(("mix", mix.source, mix) for mix in plan.mix)]:
-        for file in fetch(source.source, cache, watch.say, key=f"data.{role}"):
-            yield Entry(role=role, source=source, mix=mix, file=store_file(source, file, cache, watch))
+        file = fetch(source.source, cache, watch.say, key=f"data.{role}")
+        yield Entry(role=role, source=source, mix=mix, file=store_file(source, file, cache, watch))
 
 
 def _account(
@@ -174,25 +176,25 @@ def _empty_part(name: str, division: Division) -> Problem:
 
 
 def _write_parts(
-    folder: Path, examples: Examples, division: Division, mixed: np.ndarray, watch: Watch
+    folder: Path, examples: Examples, division: Division, seen: np.ndarray, watch: Watch
 ) -> tuple[Review, dict[str, Counter[str]]]:
-    """Writes train, dev and test, reviewing every row that is not general, and counting answers by part."""
+    """Writes train, dev and test; reviews every row that is `seen` (N,), used or not, and counts answers by part."""
     review = Review()
     answers: dict[str, Counter[str]] = {}
-    kept = np.flatnonzero(division.times > 0)
+    numbers = np.flatnonzero(seen | (division.times > 0))
     with ExitStack() as stack:
         out = [stack.enter_context((folder / f"{name}.jsonl").open("w", encoding="utf-8")) for name in PARTS]
-        progress = stack.enter_context(watch.progress("review rows", len(kept)))
-        for number, example in zip(kept.tolist(), examples.select(kept), strict=True):
+        progress = stack.enter_context(watch.progress("review rows", len(numbers)))
+        for number, example in zip(numbers.tolist(), examples.select(numbers), strict=True):
             part, times = division.parts[number], int(division.times[number])
-            out[part].write(json.dumps(_as_chat(example, times), ensure_ascii=False) + "\n")
+            if times:
+                out[part].write(json.dumps(_as_chat(example, times), ensure_ascii=False) + "\n")
             progress.advance()
-            if mixed[number]:
+            if not seen[number]:
                 continue
-            review.add(example)
-            answer = example.label or example.expected
-            if answer in answers or len(answers) < MAX_CLASSES:
-                answers.setdefault(answer, Counter())[PARTS[part]] += 1
+            name = review.add(example)
+            if times and (name in answers or len(answers) < MAX_CLASSES):
+                answers.setdefault(name, Counter())[PARTS[part]] += 1
     return review, answers
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from runner.data.division import Division, Entry
-from runner.data.findings import LISTED, Finding
+from runner.data.review import LISTED, Finding
 from runner.data.split import PARTS
 from runner.errors import Problem
 

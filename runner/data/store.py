@@ -17,13 +17,12 @@ import pyarrow as pa
 
 from runner.backends.base import Watch
 from runner.conversation import Example, Message
-from runner.data.fetch import LocalFile
-from runner.data.rows import Row, read_rows
+from runner.data.reading import LocalFile, Row, read_rows
 from runner.data.split import split_key
 from runner.plan import SourcePlan
 
 BATCH = 1024
-VERSION = 1  # of what is made of a row
+VERSION = 2  # of what is made of a row
 ROWS = pa.schema({"row": pa.int64(), "excerpt": pa.string(), "reason": pa.string(), "repairs": pa.string()})
 EXAMPLES = pa.schema(
     {
@@ -157,8 +156,9 @@ def store_file(source: SourcePlan, file: LocalFile, cache: Path, watch: Watch) -
         part = Path(tempfile.mkdtemp(dir=folder.parent, suffix=".part"))
         try:
             (part / "facts.json").write_text(json.dumps(_write(source, file, part, watch)), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(part, folder)
+            if not facts.is_file():  # another run may have been faster
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return StoredFile(

@@ -259,6 +259,13 @@ def test_classes_are_shown_by_part_and_a_class_without_test_rows_is_named(tmp_pa
     assert "data/class-missing" in codes(dataset)
 
 
+def test_a_class_is_the_same_with_white_space_around_it(tmp_path: Path) -> None:
+    rows = [pair(text, (" spam ", "ham\n")[i % 2]) for i, text in enumerate(sentences(300))]
+    dataset, _ = prepare(tmp_path, rows)
+    assert {name: sum(parts.values()) for name, parts in dataset.split.classes.items()} == {"spam": 150, "ham": 150}
+    assert "data/class-missing" not in codes(dataset)
+
+
 # --- weights and mixing ---------------------------------------------------------------------------------------------
 
 

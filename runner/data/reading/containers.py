@@ -1,0 +1,171 @@
+"""Files -> records: what a file is, is found by its contents, and no row is lost without a reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from runner.data.reading.json_lines import DECODER, read_json_lines
+from runner.data.reading.json_list import read_json
+from runner.data.reading.lines import file_repairs, is_gzipped, lines, open_unpacked, suffix
+from runner.data.reading.parquet import read_parquet
+from runner.data.reading.records import Record, damaged, rejected
+from runner.data.reading.tables import delimiter, read_table
+from runner.errors import Exit, Problem, RunnerError, Where
+
+Container = Literal["jsonl", "json", "csv", "tsv", "parquet"]
+
+READERS: dict[Container, Callable[[Path, str], Iterator[Record]]] = {
+    "jsonl": read_json_lines,
+    "json": read_json,
+    "csv": read_table,
+    "tsv": read_table,
+    "parquet": read_parquet,
+}
+NAMED: dict[str, Container] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".parquet": "parquet",
+}
+FOREIGN = (
+    (b"PK\x03\x04", "a zip archive (or a spreadsheet)"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+    (b"BZh", "compressed with bzip2"),
+    (b"\xfd7zXZ", "compressed with xz"),
+    (b"ARROW1", "an Arrow file"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"%PDF-", "a PDF document"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
+)
+GIVE = "Give JSON Lines, JSON, CSV, TSV or Parquet (text may be gzipped)."
+RENAME = "Give the file that the name promises, or name it after what it is."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a file turned out to be, and its rows, read as they are asked for."""
+
+    container: Container
+    records: Iterator[Record]
+
+
+def read_records(path: Path, name: str) -> Reading:
+    """The rows of a file, which people know as `name`.
+
+    Raises RunnerError, also while the rows are read: 66 when the file cannot be opened, 65 when it is damaged, has
+    no rows or is no container of rows.
+    """
+    try:
+        container = _recognise(path, name)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise damaged(name, None, "gzip", error) from error
+    except OSError as error:
+        problem = Problem(
+            code="data/missing",
+            what=f"The data file cannot be read: {error.strerror}.",
+            where=Where(path=name),
+            fix="Check that the file is there and that you may read it.",
+        )
+        raise RunnerError(problem, Exit.INPUT_MISSING) from error
+    return Reading(container=container, records=_guarded(READERS[container](path, name), path, name))
+
+
+def _guarded(records: Iterator[Record], path: Path, name: str) -> Iterator[Record]:
+    """The records, the first with the file's repairs; damage, and a file without rows, become a problem."""
+    last = None
+    try:
+        for record in records:
+            yield record if last else replace(record, repairs=file_repairs(path))
+            last = record.row
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise damaged(name, last, "gzip", error) from error
+    except OSError as error:
+        problem = Problem(
+            code="data/unreadable",
+            what=f"Reading the data file failed: {error.strerror or type(error).__name__}.",
+            where=Where(path=name, line=last),
+            fix="Check the disk, then run the same command again.",
+        )
+        raise RunnerError(problem, Exit.IO) from error
+    if last is None:
+        raise _empty(name)
+
+
+def _recognise(path: Path, name: str) -> Container:
+    packed, named = is_gzipped(path), NAMED.get(suffix(path))
+    with open_unpacked(path) as file:
+        start = file.read(64)
+    if path.suffix.lower() == ".gz" and not packed:
+        raise rejected("data/not-as-named", name, "The file is named .gz, but is not gzipped.", RENAME)
+    if start.startswith(b"PAR1"):
+        if packed:
+            fix = "Unpack it with gunzip; Parquet is compressed inside."
+            raise rejected("data/packed-parquet", name, "The file is a Parquet file inside gzip.", fix)
+        return "parquet"
+    if foreign := next((what for magic, what in FOREIGN if start.startswith(magic)), None):
+        raise rejected("data/unknown-container", name, f"The file is {foreign}.", GIVE)
+    if named == "parquet" and start:
+        raise rejected("data/not-as-named", name, "The file is named .parquet, but is not a Parquet file.", RENAME)
+    return _recognise_text(path, name, named)
+
+
+def _recognise_text(path: Path, name: str, named: Container | None) -> Container:
+    full = (line for _, whole_line, _ in lines(path) if (line := whole_line.strip()))
+    first, second = [*islice(full, 2), b"", b""][:2]
+    if not first:
+        raise _empty(name)
+    if first[:1] in (b"{", b"["):
+        return _json_or_jsonl(first, second, named)
+    if named in ("json", "jsonl"):
+        return named
+    mark = delimiter(path)
+    if mark is None and named is None:
+        what = "The file is not recognised: its first line is no JSON and no header with several columns."
+        raise rejected("data/unknown-container", name, what, GIVE)
+    return "tsv" if mark == "\t" else "csv"
+
+
+def _json_or_jsonl(first: bytes, second: bytes, named: Container | None) -> Container:
+    """Whether the first line is a row, or the beginning of one value that goes over lines."""
+    text = first.decode("utf-8", "replace")
+    try:
+        DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        over = error.pos >= len(text)  # the line is right as far as it goes
+    except (ValueError, RecursionError):
+        over = False
+    else:
+        if second:
+            return "jsonl"
+        return "json" if named == "json" or (text[0] == "[" and named != "jsonl") else "jsonl"
+    if text[0] == "[" and (over or named != "jsonl"):
+        return "json"
+    if named in ("json", "jsonl"):
+        return named
+    return "json" if over and second and not _is_json(second) else "jsonl"
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _empty(name: str) -> RunnerError:
+    fix = 'Write one JSON object a line, for example {"prompt": "...", "completion": "..."}'
+    return rejected("data/empty", name, "The data file has no rows.", fix)

@@ -1,0 +1,53 @@
+"""Parquet -> records, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from runner.data.reading.lines import CHUNK
+from runner.data.reading.records import Record, damaged, one_line, rejected
+
+BATCH = 256
+
+
+def read_parquet(path: Path, name: str) -> Iterator[Record]:
+    """A record for each row; a value that cannot be read loses its row alone."""
+    row = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=CHUNK, pre_buffer=False) as file:
+            columns = file.schema_arrow.names
+            if twice := sorted({column for column in columns if columns.count(column) > 1}):
+                fix = "Write the file again, each column once."
+                raise rejected("data/header", name, f"The file names a column twice: {one_line(twice[0])}.", fix)
+            for batch in file.iter_batches(batch_size=BATCH):
+                for record in _batch_rows(batch, row):
+                    yield record
+                    row = record.row
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        raise damaged(name, row or None, "Parquet", error) from error
+
+
+def _batch_rows(batch: Any, row: int) -> Iterator[Record]:
+    try:
+        values = batch.to_pylist()
+    except (ValueError, OverflowError, ArithmeticError):  # one row at a time, to find out which it is
+        values = [None] * batch.num_rows
+    for i, value in enumerate(values):
+        reason = None
+        if value is None:
+            value, reason = _single_row(batch.slice(i, 1))
+        yield Record(row=row + i + 1, value=value, excerpt=one_line(str(value)), reason=reason)
+
+
+def _single_row(batch: Any) -> tuple[Any, str | None]:
+    try:
+        return batch.to_pylist()[0], None
+    except UnicodeDecodeError as error:
+        return None, f"not UTF-8 (byte {error.start + 1} of a value)"
+    except (ValueError, OverflowError, ArithmeticError) as error:
+        return None, f"a value cannot be read: {type(error).__name__}"

@@ -1,0 +1,144 @@
+"""Files -> records: the container is found by its contents, and damage has its place."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.data.reading.containers import read_records
+from runner.data.reading.records import LIMIT, TOO_LONG, one_line
+from runner.errors import Exit
+from tests.data.reading.files import BOM, CSV, PAIR, VALUE, Put, parquet, problem, read, values
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "container"),
+    [
+        (PAIR, "rows.jsonl", "jsonl"),
+        (f"{PAIR}\n{PAIR}", "rows.json", "jsonl"),
+        (f"{PAIR}\n{PAIR}", "rows.csv", "jsonl"),
+        (f"\n \n{PAIR}\n{PAIR}\n", "rows", "jsonl"),
+        (f"wrong\n{PAIR}", "rows.jsonl", "jsonl"),
+        (f"{{\n{PAIR}", "rows.txt", "jsonl"),
+        ("{\n", "rows.txt", "jsonl"),
+        (f'{{"prompt": "half\n{PAIR}', "rows.txt", "jsonl"),
+        (f"[1]\n{PAIR}", "rows.jsonl", "jsonl"),
+        (f"[{PAIR}]", "rows.json", "json"),
+        (f" \n[{PAIR},\n{PAIR}]", "rows.jsonl", "json"),
+        (f"[{PAIR}]", "rows", "json"),
+        (f'{{"data":\n[{PAIR}]}}', "rows", "json"),
+        (f'{{"data": [{PAIR}]}}', "rows.json", "json"),
+        (json.dumps(VALUE, indent=1), "rows.txt", "json"),
+        (CSV, "rows.csv", "csv"),
+        (CSV, "rows.txt", "csv"),
+        (CSV.replace(",", "\t"), "rows.txt", "tsv"),
+        (CSV.replace(",", "\t"), "rows.csv", "tsv"),
+        (CSV.replace(",", ";"), "rows.tsv", "csv"),
+    ],
+)
+def test_the_contents_decide_what_a_file_is(put: Put, text: str, name: str, container: str) -> None:
+    path = put(text, name)
+    found, records = read(path)
+    assert found == container
+    assert VALUE in [record.value for record in records] or text == "{\n"
+    (packed := path.with_name(f"{name}.gz")).write_bytes(gzip.compress(text.encode()))
+    assert read(packed) == (found, records)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name", "code"),
+    [
+        (PAIR.encode(), "rows.parquet", "data/not-as-named"),
+        (PAIR.encode(), "rows.jsonl.gz", "data/not-as-named"),
+        (b"", "rows.gz", "data/not-as-named"),
+        (gzip.compress(b"PAR1xxxxPAR1"), "rows.parquet.gz", "data/packed-parquet"),
+        (b"PK\x03\x04" + b"x" * 100, "rows.csv", "data/unknown-container"),
+        (b"\x28\xb5\x2f\xfd....", "rows.jsonl.zst", "data/unknown-container"),
+        (b"<!DOCTYPE html><html>", "rows.jsonl", "data/unknown-container"),
+        (b"Once upon a time\nthere was", "rows.txt", "data/unknown-container"),
+        (b"Once, upon a time\nthere was\na king\n", "rows.txt", "data/unknown-container"),
+        (b"PAR1", "rows.parquet", "data/corrupt"),
+        (b"PAR1" + b"\0" * 100 + b"PAR1", "rows.jsonl", "data/corrupt"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_told(put: Put, raw: bytes, name: str, code: str) -> None:
+    problem(put(raw, name), code)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "rows"])
+@pytest.mark.parametrize("raw", [b"", b"\n\r\n \n", BOM, BOM + b"\r\n", b"\xff\xfe"])
+def test_a_file_without_rows_is_rejected(put: Put, raw: bytes, name: str) -> None:
+    if name == "rows.parquet" and raw:
+        pytest.skip("not a Parquet file at all")
+    problem(put(raw, name), "data/empty")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("[]", "rows.json"), ('{"data": []}\n', "a.json"), (" [\n ] ", "a"), ("a,b\n\n", "rows.csv")]
+)
+def test_a_container_without_rows_is_rejected_too(put: Put, text: str, name: str) -> None:
+    if "data" in text:
+        assert values(put(text, name)) == [{"data": []}]  # no list of objects, so the object is the row
+        return
+    problem(put(text, name), "data/empty")
+
+
+def test_a_file_that_is_not_there_is_a_missing_input(tmp_path: Path) -> None:
+    problem(tmp_path / "missing.jsonl", "data/missing", Exit.INPUT_MISSING)
+    problem(tmp_path, "data/missing", Exit.INPUT_MISSING)
+
+
+@pytest.mark.parametrize("form", ["{}\n{}\n{}", "[{},{},{}]", "prompt,completion\n{}\n{}\n{}"])
+def test_a_row_over_the_limit_is_lost_alone(put: Put, form: str) -> None:
+    pair = "Hi?,Ho." if "prompt" in form else PAIR
+    for size in (LIMIT - 100, LIMIT + 1, 2 * LIMIT + 1):
+        long = pair.replace("Ho.", "o" * size)
+        found = read(put(form.format(pair, long, pair), "rows"))[1]
+        assert [record.reason for record in found] == [None, TOO_LONG if size > LIMIT else None, None]
+        assert size < LIMIT or "Hi?" in found[1].excerpt or "prompt" in form
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded_however_large_the_file_or_the_line_is(tmp_path: Path) -> None:
+    line = json.dumps({"prompt": "Hi?", "completion": "o" * 1000})
+    lines, one = tmp_path / "lines.jsonl.gz", tmp_path / "one.jsonl.gz"
+    with gzip.open(lines, "wb", compresslevel=1) as file:
+        for _ in range(60):
+            file.write((line + "\n").encode() * 1000)
+    with gzip.open(one, "wb", compresslevel=1) as file:
+        for _ in range(100):
+            file.write(b"o" * 1_000_000)
+    table = parquet(tmp_path / "rows.parquet", {"a": [f"{i} {'o' * 1000}" for i in range(60_000)]})
+    for path, most in ((lines, 8e6), (one, 3 * LIMIT), (table, 8e6)):
+        tracemalloc.start()
+        assert sum(1 for _ in read_records(path, path.name).records) in (60_000, 1)
+        assert tracemalloc.get_traced_memory()[1] < most
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", [f"{PAIR}\n" * 5000, "[" + f"{PAIR},\n" * 5000 + f"{PAIR}]", CSV + "Hi?,Ho.\n" * 5000])
+@pytest.mark.parametrize("harm", [lambda raw: raw[:-20], lambda raw: raw[:-6] + b"\0" * 6, lambda raw: raw + b"more"])
+def test_a_damaged_gzip_file_names_what_is_wrong(put: Put, text: str, harm: Callable[[bytes], bytes]) -> None:
+    found = problem(put(harm(gzip.compress(text.encode())), "rows.gz"), "data/corrupt")
+    assert "gzip file is damaged or cut" in found.what
+    with pytest.raises((EOFError, zlib.error, OSError)):
+        gzip.decompress((put(harm(gzip.compress(text.encode())), "rows.gz")).read_bytes())
+
+
+def test_a_gzip_file_that_is_cut_late_names_the_last_good_row(put: Put) -> None:
+    text = "".join(f'{{"n": "{zlib.crc32(str(i).encode())}"}}\n' for i in range(300_000))
+    found = problem(put(gzip.compress(text.encode(), 1)[:-1000], "rows.jsonl.gz"), "data/corrupt")
+    assert found.where.line and 100_000 < found.where.line < 300_000
+    assert f"after row {found.where.line}, the last that is whole" in found.what
+
+
+@pytest.mark.parametrize("text", ["a\nb\r\x1b[31mc\u2028d\0", "x" * 500, "\udcff", " \t "])
+def test_an_excerpt_is_one_short_line_that_can_be_written(text: str) -> None:
+    line = one_line(text)
+    assert len(line) <= 120 and (line.isprintable() or not line) and line.encode() is not None
