@@ -31,6 +31,7 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
 
     with world.stage("data", run, facts):
         facts.data = dataset = prepare_data(plan, session, run.folder("data"), world.cache, world.watch)
+        world.watch.say(f"{dataset.ledger}; {dataset.split}")
         check_metrics(plan, dataset)
 
     with world.stage("cost", run, facts):

@@ -99,7 +99,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def quickstart_rows() -> list[Any]:
-    """The shipped tickets with the quickstart's system prompt, five times over (each differs by its number)."""
+    """The shipped tickets with the quickstart's system prompt, fifteen times over (each differs by its number)."""
     from runner.conversation import Example, Message
     from runner.manifest import load_manifest
 
@@ -114,11 +114,11 @@ def quickstart_rows() -> list[Any]:
             ),
             source=f"tickets:{i}",
         )
-        for i, row in enumerate(json.loads(line) for line in lines * 5)
+        for i, row in enumerate(json.loads(line) for line in lines * 15)
     ]
 
 
-def mixed_rows(count: int = 2000) -> list[Any]:
+def mixed_rows(count: int = 6000) -> list[Any]:
     """Questions and answers of about 200 tokens, put together from the shipped texts."""
     import random
 

@@ -45,6 +45,9 @@ class SplitReport:
     num_mixed: int
     classes: Mapping[str, Mapping[str, int]]
 
+    def __str__(self) -> str:
+        return ", ".join(f"{getattr(self, part):,} {part}" for part in PARTS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:

@@ -49,6 +49,9 @@ class Ledger:
     repairs: Mapping[str, int]
     sources: tuple[SourceTotals, ...]
 
+    def __str__(self) -> str:
+        return f"{self.num_rows:,} rows: " + ", ".join(f"{getattr(self, name):,} {name}" for name in OUTCOMES)
+
     @property
     def num_used(self) -> int:
         """Rows that are in a part, whole or mended."""

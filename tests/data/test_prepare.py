@@ -170,13 +170,13 @@ def test_a_run_may_refuse_every_long_row(tmp_path: Path) -> None:
 
 
 def test_without_a_tokenizer_lengths_are_an_estimate_that_drops_nothing(tmp_path: Path) -> None:
-    rows = [*PAIRS, pair("word " * 300)]
-    dataset, _ = prepare(tmp_path, rows, max_length=100, session=FakeSession(has_tokenizer=False))
+    rows = [*PAIRS, pair("word " * 300)]  # about 375 tokens
+    dataset, _ = prepare(tmp_path, rows, max_length=300, session=FakeSession(has_tokenizer=False))
     assert dataset.ledger.dropped == 0
     assert dataset.tokens.band is not None
     assert dataset.tokens.num_over == 1
     told = {f.code: f.what for f in dataset.findings}
-    assert "estimated from the text's bytes" in told["data/estimated-tokens"]
+    assert "estimated from the characters" in told["data/estimated-tokens"]
     assert "by estimate, so none was dropped" in told["data/long-rows"]
 
 

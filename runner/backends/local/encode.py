@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, chain, groupby, pairwise
 from typing import Any
 
 from jinja2 import TemplateError
@@ -15,21 +15,25 @@ from jinja2 import TemplateError
 from runner.backends.base import Segment
 from runner.conversation import Example, Message
 
-IGNORED = -100
-Span = tuple[int, int, bool]
+Answer = tuple[int, int, bool]  # first character, last one and one more, whether the turn is complete
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row: `input_ids` and `labels` have the same length; a label is the token itself or IGNORED (not shifted)."""
+    """One row: its tokens, and the spans of them (first, last and one more) that are trained on."""
 
     input_ids: list[int]
-    labels: list[int]
+    spans: list[tuple[int, int]]
+
+    @property
+    def trained_ids(self) -> list[int]:
+        """The tokens that carry a loss."""
+        return [token for first, end in self.spans for token in self.input_ids[first:end]]
 
     @property
     def num_labelled(self) -> int:
         """How many tokens carry a loss."""
-        return len(self.labels) - self.labels.count(IGNORED)
+        return sum(end - first for first, end in self.spans)
 
 
 def render(tokenizer: Any, messages: Sequence[Message], *, tools: str | None = None, answer_next: bool = False) -> str:
@@ -38,11 +42,10 @@ def render(tokenizer: Any, messages: Sequence[Message], *, tools: str | None = N
 
 
 def encode(tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int]) -> list[Encoded | str]:
-    """Each example as ids and labels, or the reason why it cannot be trained on; `stop_ids` are the tokens that end
-    an answer.
+    """Each example as tokens and trained spans, or the reason why it cannot be trained on; `stop_ids` end an answer.
 
-    Labelled are the assistant's words and the stop token after them, nothing else. The template is rendered up to
-    each assistant turn; every such text must be a prefix of the whole, or the labels could not be placed.
+    Trained on are the assistant's words and the stop token after them, nothing else. The template is rendered up to
+    each assistant turn; every such text must be a prefix of the whole, or the spans could not be placed.
     """
     ends = tokenizer.convert_ids_to_tokens(sorted(stop_ids))
     located = [
@@ -51,7 +54,7 @@ def encode(tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int]
     ]
     rows = _tokenize(tokenizer, [found if isinstance(found, str) else found[0] for found in located])
     return [
-        found if isinstance(found, str) else _label(row, found[1], stop_ids, tokenizer.bos_token_id)
+        found if isinstance(found, str) else _place(row, found[1], stop_ids, tokenizer.bos_token_id)
         for row, found in zip(rows, located, strict=True)
     ]
 
@@ -73,9 +76,9 @@ def shorten(tokenizer: Any, example: Example, max_length: int, stop_ids: frozens
 
 def mark(row: Encoded, tokenizer: Any) -> list[Segment]:
     """The row's text as the model sees it, in stretches that are trained on or not."""
-    pairs = zip(row.input_ids, row.labels, strict=True)
-    runs = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
-    return [Segment(text=tokenizer.decode([token for token, _ in run]), trained=trained) for trained, run in runs]
+    ends = [0, *chain.from_iterable(row.spans), len(row.input_ids)]
+    stretches = [(row.input_ids[a:b], i % 2 == 1) for i, (a, b) in enumerate(pairwise(ends)) if a < b]
+    return [Segment(text=tokenizer.decode(ids), trained=trained) for ids, trained in stretches]
 
 
 class _Pieces:
@@ -122,7 +125,7 @@ def _splitter(tokenizer: Any) -> Callable[[str], list[str]]:
     return re.compile(f"({'|'.join(map(re.escape, longest_first))})").split
 
 
-def _locate(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[str, list[Span]] | str]:
+def _locate(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[str, list[Answer]] | str]:
     """Each row's text and its trained spans (first and last character, and whether the turn is complete)."""
     try:
         return [
@@ -138,7 +141,7 @@ def _locate(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[str, list
 
 def _locate_batch(
     tokenizer: Any, examples: Sequence[Example], tools: str | None
-) -> Iterator[tuple[str, list[Span]] | str]:
+) -> Iterator[tuple[str, list[Answer]] | str]:
     answers = [[i for i, m in enumerate(e.messages) if m.role == "assistant" and m.trained] for e in examples]
     opened = [e.messages[:i] for e, turns in zip(examples, answers, strict=True) for i in turns]
     closed = [e.messages[: i + 1] for e, turns in zip(examples, answers, strict=True) for i in turns[:-1]]
@@ -146,19 +149,19 @@ def _locate_batch(
     befores = iter(_render_all(tokenizer, opened, tools, answer_next=True))
     afters = iter(_render_all(tokenizer, closed, tools))
     for example, text, turns in zip(examples, texts, answers, strict=True):
-        spans: list[Span] = []
+        answered: list[Answer] = []
         faithful = True
         for i in turns:
             before, after = next(befores), text if i == turns[-1] else next(afters)
             faithful = faithful and text.startswith(after) and after.startswith(before)
-            spans.append((len(before), len(after), example.messages[i].complete))
+            answered.append((len(before), len(after), example.messages[i].complete))
         silent = next((m for m in example.messages if m.tool_calls and not _shown(m, text)), None)
         if not faithful:
             yield "the chat template rewrites earlier turns, so the answer cannot be located in it"
         elif silent:
             yield "the chat template leaves out tool calls, so the model would not learn them"
         else:
-            yield text, spans
+            yield text, answered
 
 
 def _says(example: Example, words: Sequence[str]) -> bool:
@@ -190,12 +193,12 @@ def _turn(message: Message) -> dict[str, Any]:
     return turn
 
 
-def _label(row: _Pieces, spans: list[Span], stop_ids: frozenset[int], start_id: int | None) -> Encoded | str:
+def _place(row: _Pieces, answers: list[Answer], stop_ids: frozenset[int], start_id: int | None) -> Encoded | str:
     ids = row.ids
     if start_id is not None and ids[:2] == [start_id, start_id]:
         return "the start token stands twice at the row's beginning"
-    labels = [IGNORED] * len(ids)
-    for begin, end, complete in spans:
+    spans = []
+    for begin, end, complete in answers:
         first, last = row.token_at(begin), row.token_at(end - 1)
         if first is None or first[1] != begin:
             return "the answer's first characters share a token with the template"
@@ -203,9 +206,8 @@ def _label(row: _Pieces, spans: list[Span], stop_ids: frozenset[int], start_id: 
         stop = next((i for i in range(first[0], upto) if ids[i] in stop_ids), None)
         if stop is None:
             return "the chat template ends the answer without the stop token, so the model would never learn to stop"
-        upto = stop + 1 if complete else stop
-        labels[first[0] : upto] = ids[first[0] : upto]
-    return Encoded(ids, labels)
+        spans.append((first[0], stop + 1 if complete else stop))
+    return Encoded(ids, spans)
 
 
 def _without_first_exchange(example: Example) -> Example | None:

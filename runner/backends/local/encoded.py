@@ -6,8 +6,9 @@ import hashlib
 import os
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -22,7 +23,7 @@ from runner.conversation import Example
 BATCH, AHEAD = 256, 2
 VERSION = 1  # of what `encode` makes of a row
 SCHEMA = pa.schema(
-    {"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32()), "labelled": pa.int32(), "problem": pa.string()}
+    {"input_ids": pa.list_(pa.int32()), "spans": pa.list_(pa.int32()), "labelled": pa.int32(), "problem": pa.string()}
 )
 
 
@@ -54,9 +55,9 @@ class EncodedRows(Sequence[Encoded]):
     def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
         if isinstance(index, slice):
             rows = self._dataset[self._places[index].tolist()]
-            return [Encoded(i, labels) for i, labels in zip(rows["input_ids"], rows["labels"], strict=True)]
-        row = self._dataset[int(self._places[index])]
-        return Encoded(row["input_ids"], row["labels"])
+            pairs = zip(rows["input_ids"], rows["spans"], strict=True)
+            return [as_encoded({"input_ids": ids, "spans": spans}) for ids, spans in pairs]
+        return as_encoded(self._dataset[int(self._places[index])])
 
     def select(self, examples: Sequence[Example]) -> EncodedRows | None:
         """The rows of these examples; None when one of them is not here."""
@@ -68,7 +69,12 @@ class EncodedRows(Sequence[Encoded]):
 
     def as_dataset(self) -> Dataset:
         """The rows as the trainer takes them, still memory-mapped."""
-        return self._dataset.select_columns(["input_ids", "labels"]).select(self._places)
+        return self._dataset.select_columns(["input_ids", "spans"]).select(self._places)
+
+
+def as_encoded(row: Mapping[str, Any]) -> Encoded:
+    """A row of the file."""
+    return Encoded(row["input_ids"], list(zip(row["spans"][::2], row["spans"][1::2], strict=True)))
 
 
 def encode_rows(
@@ -98,16 +104,21 @@ def encode_rows(
 def _write(part: Any, tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int], watch: Watch) -> None:
     with pa.ipc.new_stream(part, SCHEMA) as writer, watch.progress("tokens", len(examples)) as progress:
         for rows in _encoded_ahead(tokenizer, _batches(examples), stop_ids):
-            empty = Encoded([], [])
-            kept = [empty if isinstance(row, str) else row for row in rows]
-            columns = {
-                "input_ids": [row.input_ids for row in kept],
-                "labels": [row.labels for row in kept],
-                "labelled": [row.num_labelled for row in kept],
-                "problem": [row if isinstance(row, str) else None for row in rows],
-            }
-            writer.write_batch(pa.RecordBatch.from_pydict(columns, SCHEMA))
+            kept = [Encoded([], []) if isinstance(row, str) else row for row in rows]
+            columns = [
+                _lists([row.input_ids for row in kept]),
+                _lists([list(chain.from_iterable(row.spans)) for row in kept]),
+                pa.array([row.num_labelled for row in kept], pa.int32()),
+                pa.array([row if isinstance(row, str) else None for row in rows], pa.string()),
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
             progress.advance(len(rows))
+
+
+def _lists(rows: list[list[int]]) -> pa.ListArray:
+    """Made from one flat array, which takes a third of the time that lists do."""
+    ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    return pa.ListArray.from_arrays(ends, np.fromiter(chain.from_iterable(rows), np.int32, int(ends[-1])))
 
 
 def _encoded_ahead(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
-from runner.backends.local.encode import IGNORED, Encoded
+from runner.backends.local.encode import Encoded
 
 ATTENTION = "runner_packed"
 MIN_SHARED = 8
@@ -24,7 +24,7 @@ def shared_prefix(rows: Sequence[Encoded]) -> int:
     """Tokens that all rows begin with, ending before any row's first label can depend on its own last prompt token."""
     if len(rows) < 2:
         return 0
-    limit = min(next(i for i, label in enumerate(row.labels) if label != IGNORED) - 1 for row in rows)
+    limit = min(row.spans[0][0] - 1 for row in rows)
     first = rows[0].input_ids
     length = 0
     while length < limit and all(row.input_ids[length] == first[length] for row in rows):
@@ -51,7 +51,7 @@ def pack(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
     sizes: list[int] = []
     for i, row in enumerate(rows):
         begin, own = len(ids), len(row.input_ids) - prefix
-        answered = [j for j, label in enumerate(row.labels) if label != IGNORED and j > 0]
+        answered = [j for first, end in row.spans for j in range(max(first, 1), end)]
         keep.extend(begin - prefix + j - 1 for j in answered)
         labels.extend(row.input_ids[j] for j in answered)
         sizes.append(len(answered))

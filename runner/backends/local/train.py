@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 from runner.backends.base import CurvePoint, Progress, TrainedModel, TrainJob, Watch
 from runner.backends.local import generate
 from runner.backends.local.encode import Encoded
-from runner.backends.local.encoded import EncodedRows
+from runner.backends.local.encoded import EncodedRows, as_encoded
 from runner.backends.local.fused_lora import fuse
 from runner.backends.local.pack import answer_losses, pack
 from runner.conversation import Example
@@ -112,7 +112,7 @@ def train(
             args=_arguments(job, num_steps),
             train_dataset=rows.as_dataset(),
             eval_dataset=dev.as_dataset(),
-            data_collator=lambda features: pack([Encoded(f["input_ids"], f["labels"]) for f in features]),
+            data_collator=lambda features: pack([as_encoded(f) for f in features]),
             callbacks=[reporter],
         )
         trainer.remove_callback(PrinterCallback)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from runner.backends import local
 from runner.backends.base import Sampling
 from runner.backends.local import embedded
 from runner.conversation import Message
+from runner.data.tokens import BAND, estimate_tokens
 from runner.errors import Exit, RunnerError
-from tests.fakes import FakeWatch
+from tests.fakes import QUICKSTART, FakeWatch
+from tests.fakes import question as prompt_and_answer
 
 NAME = "smollm2-135m-instruct"
 
@@ -29,6 +32,11 @@ def test_the_embedded_model_is_converted_once_and_answers(tmp_path: Path, monkey
     question = [Message(role="user", content="What is the capital of France? Answer in one word.")]
     (answer,) = again.complete("base", [question], Sampling(max_new_tokens=12, batch_size=1), FakeWatch())
     assert "Paris" in answer.text
+    lines = (QUICKSTART.parent / "data" / "support-tickets.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [prompt_and_answer(row["prompt"], row["completion"]) for row in map(json.loads, lines)]
+    counts, estimate = session.count_tokens(rows, FakeWatch()), estimate_tokens(rows)
+    assert counts is not None and not counts.problems
+    assert estimate.total.sum() / BAND < counts.total.sum() < estimate.total.sum() * BAND
 
 
 def test_a_conversion_that_dies_leaves_nothing_that_looks_finished(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runner.backends.local.encode import IGNORED, Encoded, encode
+from runner.backends.local.encode import Encoded, encode
 from runner.conversation import Example, Message, Role
 
 
@@ -13,7 +13,7 @@ def example(*turns: tuple[Role, str]) -> Example:
 
 
 def labelled_text(tokenizer: Any, row: Encoded) -> str:
-    return str(tokenizer.decode([label for label in row.labels if label != IGNORED]))
+    return str(tokenizer.decode(row.trained_ids))
 
 
 def encoded(tokenizer: Any, *turns: tuple[Role, str]) -> Encoded:
@@ -35,12 +35,11 @@ def test_every_assistant_turn_of_a_conversation_is_labelled(tiny_tokenizer: Any)
 def test_the_stop_token_is_labelled_although_it_is_also_the_padding_token(tiny_tokenizer: Any) -> None:
     assert tiny_tokenizer.pad_token_id == tiny_tokenizer.eos_token_id
     row = encoded(tiny_tokenizer, ("user", "a"), ("assistant", "b"))
-    assert [label for label in row.labels if label != IGNORED][-1] == tiny_tokenizer.eos_token_id
+    assert row.trained_ids[-1] == tiny_tokenizer.eos_token_id
 
 
-def test_a_label_is_the_token_it_stands_at(tiny_tokenizer: Any) -> None:
+def test_any_script_is_trained_on_as_it_is_written(tiny_tokenizer: Any) -> None:
     row = encoded(tiny_tokenizer, ("user", "Grüße, 世界 🌍"), ("assistant", 'naïve 🙂 {"a": 1}'))
-    assert all(label in (IGNORED, token) for token, label in zip(row.input_ids, row.labels, strict=True))
     assert labelled_text(tiny_tokenizer, row) == 'naïve 🙂 {"a": 1}<|im_end|>'
 
 

@@ -182,7 +182,7 @@ def test_a_long_answer_is_cut_to_fit_and_its_end_is_not_taught(
     (row,) = encode(tiny_tokenizer, [short], stop_ids)
     assert isinstance(row, Encoded)
     assert room - 6 <= len(row.input_ids) <= room
-    assert not set(row.labels) & stop_ids
+    assert not set(row.trained_ids) & stop_ids
     assert long.expected.startswith(short.expected)
     assert row.num_labelled > 0
 

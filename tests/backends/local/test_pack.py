@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from runner.backends.local.encode import IGNORED, Encoded
+from runner.backends.local.encode import Encoded
 from runner.backends.local.fused_lora import fuse
 from runner.backends.local.generate import packed_rows
 from runner.backends.local.pack import MIN_SHARED, answer_losses, pack, shared_prefix
+
+IGNORED = -100
 
 
 def rows_with_prefix(length: int, seed: int = 0) -> list[Encoded]:
@@ -29,7 +31,8 @@ def rows_with_prefix(length: int, seed: int = 0) -> list[Encoded]:
     for i, (question, answer) in enumerate(((3, 4), (9, 2), (1, 11), (20, 6))):
         own = [10 + i, *tokens(question)]
         reply = tokens(answer)
-        rows.append(Encoded([*prefix, *own, *reply], [IGNORED] * (length + len(own)) + reply))
+        begin = length + len(own)
+        rows.append(Encoded([*prefix, *own, *reply], [(begin, begin + len(reply))]))
     return rows
 
 
@@ -49,7 +52,8 @@ def adapted_model(folder: Path, *, fused: bool) -> Any:
 def plain_losses(model: Any, row: Encoded) -> torch.Tensor:
     """One row by itself through transformers' own attention and torch's own loss."""
     logits = model(input_ids=torch.tensor([row.input_ids]), use_cache=False).logits[0, :-1]
-    labels = torch.tensor(row.labels[1:])
+    trained = {i for first, end in row.spans for i in range(first, end)}
+    labels = torch.tensor([token if i in trained else IGNORED for i, token in enumerate(row.input_ids)][1:])
     return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")[labels != IGNORED]
 
 
@@ -109,7 +113,7 @@ def test_another_row_in_the_batch_changes_nothing(tiny_model: Path) -> None:
 
 
 def test_the_shared_prefix_ends_before_the_token_that_predicts_the_first_label() -> None:
-    same = Encoded(list(range(5, 25)), [IGNORED] * 15 + list(range(20, 25)))
+    same = Encoded(list(range(5, 25)), [(15, 20)])
     assert shared_prefix([same, same]) == 14
     batch = pack([same, same])
     assert batch["labels"].tolist() == [*range(20, 25), *range(20, 25)]

@@ -1,0 +1,34 @@
+"""What the pages say of the code is what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from runner.data.reading import FORMATS
+from runner.data.review.checks import CHECKS
+from runner.errors import EXIT_CODES
+
+ROOT = Path(__file__).parents[1]
+
+
+def codes_in(text: str) -> set[str]:
+    return set(re.findall(r"`(data/[a-z-]+)`", text))
+
+
+def test_the_page_about_data_names_every_finding_and_every_format() -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert set(CHECKS) <= codes_in(page)
+    assert set(FORMATS) <= set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
+
+
+def test_the_page_about_data_names_no_finding_that_does_not_exist() -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runner" / "data").rglob("*.py"))
+    assert [code for code in codes_in(page) if f'"{code}"' not in source] == []
+
+
+def test_the_readme_lists_every_exit_code_with_its_meaning() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for code, meaning in EXIT_CODES.items():
+        assert f"| {int(code)} | {meaning.meaning} | {'yes' if meaning.retry else 'no'} |" in readme
