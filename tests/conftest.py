@@ -76,8 +76,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) ->
 
 
 @pytest.fixture
-def write_experiment(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
-    """Writes a small dataset and a manifest for the tiny model; `changes` are merged into its sections."""
+def write_experiment(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a small dataset and a manifest for the tiny model; `changes` are merged into its sections. What its run
+    caches stays in the test's own folder."""
+    monkeypatch.setenv("RUNNER_CACHE", str(tmp_path / "cache"))
 
     def write(num_rows: int = 240, **changes: dict[str, Any] | Any) -> Path:
         words = ("red", "green", "blue", "white")

@@ -174,7 +174,7 @@ def store_file(source: SourcePlan, file: LocalFile, cache: Path, watch: Watch) -
 def _write(source: SourcePlan, file: LocalFile, folder: Path, watch: Watch) -> dict[str, Any]:
     """Reads the rows into the folder's two tables; returns what was found out about the file."""
     found = read_rows(source, file)
-    num_rows = num_examples = 0
+    num_rows = num_examples = num_bytes = 0
     with (
         pa.ipc.new_file(str(folder / "rows.arrow"), ROWS) as rows,
         pa.ipc.new_file(str(folder / "examples.arrow"), EXAMPLES) as examples,
@@ -187,8 +187,11 @@ def _write(source: SourcePlan, file: LocalFile, folder: Path, watch: Watch) -> d
             writer.add(entries)
             num_rows += len(some)
             num_examples += len(entries)
-            progress.advance(0, rows=num_rows)
+            read = min(file.num_bytes - num_bytes, sum(len(entry["messages"]) for entry in entries))  # about
+            num_bytes += read
+            progress.advance(read, rows=num_rows)
         writer.close()
+        progress.advance(file.num_bytes - num_bytes, rows=num_rows)
     facts = {"container": found.container, "format": found.format, "evidence": found.evidence}
     return {**facts, "num_rows": num_rows, "num_examples": num_examples}
 

@@ -21,7 +21,7 @@ from runner.backends.local.encode import Encoded, encode
 from runner.conversation import Example
 
 BATCH, AHEAD = 256, 2
-VERSION = 1  # of what `encode` makes of a row
+VERSION = 2  # of what `encode` makes of a row
 SCHEMA = pa.schema(
     {"input_ids": pa.list_(pa.int32()), "spans": pa.list_(pa.int32()), "labelled": pa.int32(), "problem": pa.string()}
 )
