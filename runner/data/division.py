@@ -106,7 +106,7 @@ def spread(entries: Sequence[Entry], values: Sequence[float]) -> np.ndarray:
 
 def column(entries: Sequence[Entry], name: str) -> np.ndarray:
     """A numeric column (N,) of all examples."""
-    columns = [entry.file.column(name).to_numpy() for entry in entries]
+    columns = [entry.file.numbers(name) for entry in entries]
     return np.concatenate(columns) if columns else np.empty(0, np.uint64)
 
 
@@ -136,7 +136,7 @@ class _Questions:
 
     def __iter__(self) -> Iterator[pa.Array]:
         for entry in self._entries:
-            yield from entry.file.batches("question")
+            yield from entry.file.texts("question")
 
 
 def _same(keys: np.ndarray, usable: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ class Places:
     def __init__(self, entries: Sequence[Entry]):
         self._names = [PurePath(entry.file.name).name for entry in entries]
         self._ends = np.cumsum([entry.file.num_examples for entry in entries])
-        self._rows = [entry.file.column("row").to_numpy() for entry in entries]  # counted from their end below
+        self._rows = [entry.file.numbers("row") for entry in entries]  # counted from their end below
 
     def __call__(self, number: int) -> str:
         file = int(np.searchsorted(self._ends, number, side="right"))

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -22,25 +23,26 @@ from runner.data.split import split_key
 from runner.plan import SourcePlan
 
 BATCH = 1024
-VERSION = 2  # of what is made of a row
+VERSION = 3  # of what is made of a row
 ROWS = pa.schema({"row": pa.int64(), "excerpt": pa.string(), "reason": pa.string(), "repairs": pa.string()})
 EXAMPLES = pa.schema(
     {
-        "number": pa.int64(),  # of the row in its file, from 0
         "row": pa.int64(),
         "messages": pa.string(),
         "tools": pa.string(),
         "group": pa.string(),
         "label": pa.string(),
         "question": pa.string(),
-        "split_key": pa.uint64(),
-        "question_key": pa.uint64(),
-        "answer_key": pa.uint64(),
     }
 )
-_PARTS = pa.ipc.IpcReadOptions(
-    included_fields=[EXAMPLES.get_field_index(name) for name in ("row", "messages", "tools", "group", "label")]
-)
+NUMBERS = ("row", "split_key", "question_key", "answer_key")  # of each example, in a file of their own
+
+
+def _only(*names: str) -> pa.ipc.IpcReadOptions:
+    return pa.ipc.IpcReadOptions(included_fields=[EXAMPLES.get_field_index(name) for name in names])
+
+
+PARTS = _only("row", "messages", "tools", "group", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +65,14 @@ class StoredFile:
         for batch in _batches(f"{self.folder}/rows.arrow"):
             yield from batch.to_pylist()
 
-    def column(self, name: str) -> pa.Array:
-        """One column of all examples."""
-        return pa.concat_arrays([pa.array([], EXAMPLES.field(name).type), *self.batches(name)])
+    def numbers(self, name: str) -> np.ndarray:
+        """One of NUMBERS for all examples (N,), as uint64."""
+        table: np.ndarray = np.load(f"{self.folder}/numbers.npy", mmap_mode="r")
+        return np.array(table[NUMBERS.index(name)])
 
-    def batches(self, name: str) -> Iterator[pa.Array]:
-        """One column of the examples, batch by batch."""
-        options = pa.ipc.IpcReadOptions(included_fields=[EXAMPLES.get_field_index(name)])
-        for batch in _batches(self._examples, options):
+    def texts(self, name: str) -> Iterator[pa.Array]:
+        """A column of texts, batch by batch."""
+        for batch in _batches(self._examples, _only(name)):
             yield batch.column(0)
 
     @property
@@ -137,7 +139,7 @@ class Examples(Sequence[Example]):
 
     def _batch(self, part: int, number: int) -> dict[str, list[Any]]:
         if self._held is None or self._held[0] != (part, number):
-            with pa.OSFile(self._files[part]._examples) as file, pa.ipc.open_file(file, options=_PARTS) as reader:
+            with pa.OSFile(self._files[part]._examples) as file, pa.ipc.open_file(file, options=PARTS) as reader:
                 self._held = ((part, number), reader.get_batch(number).to_pydict())
         return self._held[1]
 
@@ -175,6 +177,7 @@ def _write(source: SourcePlan, file: LocalFile, folder: Path, watch: Watch) -> d
     """Reads the rows into the folder's two tables; returns what was found out about the file."""
     found = read_rows(source, file)
     num_rows = num_examples = num_bytes = 0
+    numbers = {name: array("Q") for name in NUMBERS}
     with (
         pa.ipc.new_file(str(folder / "rows.arrow"), ROWS) as rows,
         pa.ipc.new_file(str(folder / "examples.arrow"), EXAMPLES) as examples,
@@ -183,14 +186,17 @@ def _write(source: SourcePlan, file: LocalFile, folder: Path, watch: Watch) -> d
         writer = _Blocks(examples)
         for some in _blocks(found.rows):
             rows.write_batch(pa.RecordBatch.from_pylist([_row_entry(row) for row in some], ROWS))
-            entries = [_example_entry(row, num_rows + i) for i, row in enumerate(some) if row.example is not None]
+            entries = [_example_entry(row) for row in some if row.example is not None]
             writer.add(entries)
+            for name, values in numbers.items():
+                values.extend(entry[name] for entry in entries)
             num_rows += len(some)
             num_examples += len(entries)
             read = min(file.num_bytes - num_bytes, sum(len(entry["messages"]) for entry in entries))  # about
             num_bytes += read
             progress.advance(read, rows=num_rows)
         writer.close()
+        np.save(folder / "numbers.npy", np.array([np.frombuffer(numbers[name], np.uint64) for name in NUMBERS]))
         progress.advance(file.num_bytes - num_bytes, rows=num_rows)
     facts = {"container": found.container, "format": found.format, "evidence": found.evidence}
     return {**facts, "num_rows": num_rows, "num_examples": num_examples}
@@ -239,12 +245,11 @@ def _row_entry(row: Row) -> dict[str, Any]:
     return {"row": row.row, "excerpt": row.excerpt, "reason": row.reason, "repairs": "; ".join(row.repairs) or None}
 
 
-def _example_entry(row: Row, number: int) -> dict[str, Any]:
+def _example_entry(row: Row) -> dict[str, Any]:
     example = row.example
     assert example is not None
     question = example.question
     return {
-        "number": number,
         "row": row.row,
         "messages": json.dumps([_packed(message) for message in example.messages], ensure_ascii=False),
         "tools": example.tools,

@@ -102,12 +102,12 @@ def _count(examples: Sequence[Example], session: Session, watch: Watch) -> tuple
 
 def estimate_tokens(examples: Sequence[Example]) -> TokenCounts:
     """Tokens of each example judged by its characters, for models whose tokenizer is not at hand."""
-    turns = [[_estimate(message.text) for message in example.messages] for example in examples]
-    return TokenCounts(
-        total=np.array([round(sum(sizes) + TURN_TOKENS * (len(sizes) + 1)) for sizes in turns], np.int32),
-        labelled=np.array([round(sizes[-1]) + 1 for sizes in turns], np.int32),
-        problems={},
-    )
+    total, labelled = np.empty(len(examples), np.int32), np.empty(len(examples), np.int32)
+    for i, example in enumerate(examples):
+        turns = [_estimate(message.text) for message in example.messages]
+        total[i] = round(sum(turns) + TURN_TOKENS * (len(turns) + 1))
+        labelled[i] = round(turns[-1]) + 1
+    return TokenCounts(total=total, labelled=labelled, problems={})
 
 
 def _estimate(text: str) -> float:
