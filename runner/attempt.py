@@ -16,7 +16,7 @@ from runner import __version__
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError
 from runner.manifest import Manifest
 from runner.pipeline import run_lifecycle
-from runner.plan import model_reference, source_files
+from runner.plan import model_reference, source_files, without_secrets
 from runner.render import render_html
 from runner.report import Facts, Status, make_report
 from runner.rundir import RunDirectory
@@ -145,7 +145,7 @@ def _lock(manifest: Manifest, run_id: str) -> dict[str, Any]:
         "runner_version": __version__,
         "manifest": str(manifest.path),
         "manifest_sha256": hashlib.sha256(manifest.document.text.encode()).hexdigest(),
-        "overrides": list(manifest.overrides),
+        "overrides": without_secrets(list(manifest.overrides)),
         "python": platform.python_version(),
         "command": Path(sys.argv[0]).name,
     }

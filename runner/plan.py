@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -190,7 +191,7 @@ def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
         tracking=TrackingPlan(**{**values["tracking"], "tags": tuple(values["tracking"]["tags"])}),
         budget=BudgetPlan(**values["budget"]),
         manifest_path=manifest.path,
-        values=values,
+        values=without_secrets(values),
         origins=origins,
     )
 
@@ -225,7 +226,7 @@ def _data(data: Mapping[str, Any], folder: Path) -> DataPlan:
             source=_source_name(own["source"], folder),
             format="columns" if template and format_name == "auto" else format_name,
             template=Template(**template) if template else None,
-            system=data["system"],
+            system=data["system"] if (data["system"] or "").strip() else None,
             weight=own.get("weight", 1),
             group_by=data["group_by"],
             class_by=data["class_by"],
@@ -244,6 +245,18 @@ def _data(data: Mapping[str, Any], folder: Path) -> DataPlan:
         long_rows=data["long_rows"],
         max_dropped_fraction=data["max_dropped_fraction"],
     )
+
+
+def without_secrets(value: Any) -> Any:
+    """The same values with every URL stripped of user, password and query, which may hold keys."""
+    if isinstance(value, Mapping):
+        return {key: without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(item) for item in value]
+    return _URL_SECRETS.sub(r"\1\2", value) if isinstance(value, str) else value
+
+
+_URL_SECRETS = re.compile(r"^((?:[\w.]+=)?[\w+:.-]+://)(?:[^/\s@]*@)?([^\s?#]*)(?:[?#]\S*)?$")
 
 
 def _listed(value: Any) -> list[Any]:

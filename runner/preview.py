@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from runner.attempt import identify
 from runner.console import Console, table
 from runner.cost import Band, Estimate, check_budget, estimate_cost
 from runner.data import Dataset, Shown, prepare_data
@@ -24,7 +24,7 @@ SHOWN_CHARACTERS = 600
 def preview(manifest: Manifest, world: World, console: Console) -> Exit:
     """Prints resolved values with their origin, what became of the rows, the estimate and the static gate.
 
-    Nothing is trained, and nothing is kept. Returns 3 when the gate would refuse the run.
+    Nothing is trained; only the cache keeps what became of the rows. Returns 3 when the gate would refuse the run.
     """
     backend = world.load_backend(manifest.values["approach"]["kind"])
     session = world.open_session(manifest, backend)
@@ -32,8 +32,8 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
     read_answer_schema(plan.eval)
     console.line(console.paint("Resolved values", "bold"))
     console.line(table(list(_values(plan)), words=True))
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = prepare_data(plan, session, Path(folder), world.cache, world.watch)
+    folder = world.cache / "plans" / identify(manifest) / "data"
+    dataset = prepare_data(plan, session, folder, world.cache, world.watch)
     check_metrics(plan, dataset)
     console.line(console.paint("Data", "bold"))
     console.line(table(list(_sources(dataset))))
@@ -43,6 +43,7 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
         console.line(_row(console, shown))
         console.line()
     console.problems(dataset.findings)
+    console.line(f"   every row's outcome, findings and leaks: {folder}")
     estimate = estimate_cost(plan, dataset, backend.matmul_rate)
     console.line(console.paint("Cost", "bold"))
     console.line(table(list(_cost(estimate))))

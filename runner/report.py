@@ -17,7 +17,7 @@ from runner.errors import EXIT_CODES, Exit, Problem
 from runner.evaluate import Evaluation
 from runner.gate import Decision
 from runner.manifest import Manifest
-from runner.plan import Plan
+from runner.plan import Plan, without_secrets
 from runner.roi import Roi
 
 SCHEMA_VERSION = 1
@@ -60,7 +60,7 @@ def make_report(facts: Facts, status: Status, exit_code: Exit, started_at: str) 
         "verdict_text": _verdict_text(facts, status),
         "manifest": {
             "path": str(facts.manifest.path) if facts.manifest else None,
-            "overrides": list(facts.manifest.overrides) if facts.manifest else [],
+            "overrides": without_secrets(list(facts.manifest.overrides)) if facts.manifest else [],
             "values": to_json(plan.values) if plan else None,
             "origins": dict(plan.origins) if plan else None,
         },

@@ -133,6 +133,7 @@ def make_ledger(num_rows: int = 100, num_faulty: int = 0) -> Ledger:
         dropped=num_faulty,
         num_faulty=num_faulty,
         reasons={"not JSON": num_faulty} if num_faulty else {},
+        faults={"not JSON": num_faulty} if num_faulty else {},
         repairs={},
         sources=(),
     )

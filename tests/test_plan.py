@@ -10,7 +10,7 @@ import pytest
 
 from runner.backends.base import ModelFacts
 from runner.manifest import load_manifest
-from runner.plan import Plan, make_plan
+from runner.plan import Plan, make_plan, without_secrets
 
 TEXT = """\
 name: tickets
@@ -126,3 +126,13 @@ def test_the_defaults_of_one_plan_do_not_leak_into_the_next(tmp_path: Path) -> N
     text = TEXT.replace("hyperparameters:\n  # a comment\n  rank: 8\n", "")
     assert plan_of(tmp_path, text=text).hyperparameters.batch_size == 8
     assert plan_of(tmp_path, "approach.kind=full", text=text).hyperparameters.batch_size == 16
+
+
+def test_what_a_url_hides_is_not_among_the_values_that_are_shown(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, 'data.train="https://user:pass@host/a.jsonl?sig=SECRET"')
+    assert plan.data.train[0].source == "https://user:pass@host/a.jsonl?sig=SECRET"
+    assert plan.values["data"]["train"] == "https://host/a.jsonl"
+    assert without_secrets(["data.train=s3://k:v@b/x", "see https://a.b/c?d=e there"]) == [
+        "data.train=s3://b/x",
+        "see https://a.b/c?d=e there",
+    ]

@@ -97,6 +97,7 @@ LEDGER = Ledger(
     dropped=36,
     num_faulty=11,
     reasons={"not drawn": 16, "like a row of the test part": 9, "not JSON": 8, "longer than max_length": 3},
+    faults={"not JSON": 11},
     repairs={"blanks around a text": 38, "a byte-order mark": 22},
     sources=(FROM_SHOP, GENERAL),
 )

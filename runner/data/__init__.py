@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 
 from runner.backends.base import Segment, Session, Watch
-from runner.conversation import Example
+from runner.conversation import Example, Message
 from runner.data.division import ROLES, Division, Entry, column, divide_rows, first_parts, spread
-from runner.data.leaks import Places, leaks, near_finding, split_findings
+from runner.data.leaks import Places, leak_sample, leaks, near_finding, split_findings
 from runner.data.ledger import Fate, Ledger, check_dropped, ledger_findings, write_ledger
 from runner.data.reading import fetch
 from runner.data.review import Diversity, Finding, Review, repeats
+from runner.data.review.private import HIDDEN, hide
 from runner.data.split import PARTS, TRAIN
 from runner.data.store import Examples, store_file
-from runner.data.tokens import Lengths, TokenReport, length_findings, measure, report_tokens
+from runner.data.tokens import Lengths, TokenReport, length_findings, measure, refusal, report_tokens
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.plan import DataPlan, Plan
 
 MAX_CLASSES = 1000
+FEW_GROUPS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +96,11 @@ def prepare_data(plan: Plan, session: Session, folder: Path, cache: Path, watch:
 
     examples = Examples(files, groups=division.groups, changed=lengths.cut)
     parts = {name: examples.select(division.members(i)) for i, name in enumerate(PARTS)}
+    _write_lines(folder / "leaks.jsonl", leaks(division, place))
     for name, members in parts.items():
         if not members:
-            raise RunnerError(_empty_part(name, division), Exit.DATA_REJECTED)
-    given = any(entry.role in ("dev", "test") for entry in entries)
+            raise RunnerError(_empty_part(name, division, place), Exit.DATA_REJECTED)
+    given = spread(entries, [entry.role in ("dev", "test") for entry in entries]) > 0
     mixed = spread(entries, [entry.role == "mix" for entry in entries]) > 0
     review, classes = _write_parts(folder, examples, division, usable & ~mixed, watch)
     seen = [
@@ -106,7 +109,6 @@ def prepare_data(plan: Plan, session: Session, folder: Path, cache: Path, watch:
         *near_finding(division, place),
     ]
     _write_lines(folder / "findings.jsonl", map(asdict, seen))
-    _write_lines(folder / "leaks.jsonl", leaks(division, place))
     split = SplitReport(
         **{name: len(members) for name, members in parts.items()},
         num_own=int(((division.times > 0) & (division.parts == TRAIN) & ~mixed).sum()),
@@ -155,27 +157,32 @@ def _account(
         partner = int(division.partners[number])
         if partner >= 0:
             other = PARTS[division.parts[partner]]
-            return Fate(part=None, reason=f"like a row of the {other} part (not used in {part}: {place(partner)})")
+            like = "of one group with" if division.by_group[number] else "like"
+            return Fate(part=None, reason=f"{like} a row of the {other} part (not used in {part}: {place(partner)})")
         if division.times[number] == 0:
             return Fate(part=None, reason="not drawn (by its source's weight, fraction or number of rows)")
         return Fate(part=part, truncated=number in lengths.cut)
 
     files = [(entry.role, entry.file) for entry in entries]
-    ledger, faults = write_ledger(path, files, map(fate, range(len(division.parts))))
-    check_dropped(ledger, faults, 0 if lengths.refused else plan.max_dropped_fraction, path)
+    ledger, faults, share = write_ledger(path, files, map(fate, range(len(division.parts))))
+    if lengths.refused:
+        raise RunnerError(refusal(lengths, path), Exit.DATA_REJECTED)
+    check_dropped(ledger, faults, share, plan.max_dropped_fraction, path)
     return ledger
 
 
-def _empty_part(name: str, division: Division) -> Problem:
-    num_rows, num_groups = int((division.times > 0).sum()), len(np.unique(division.groups))
-    return Problem(
-        code="data/empty-part",
-        what=f"With {num_rows:,} usable rows in {num_groups:,} groups of like questions, the {name} part of the split "
-        "is empty.",
-        where=Where(key="data.split"),
-        fix="Add rows, or raise data.split.dev and data.split.test; where questions are alike on purpose, raise "
-        "data.split.similarity.",
-    )
+def _empty_part(name: str, division: Division, place: Places) -> Problem:
+    used, groups = int((division.times > 0).sum()), len(np.unique(division.groups))
+    withheld = int((division.partners >= 0).sum())
+    what = f"The {name} part of the split is empty: {used:,} rows can be used"
+    fix = "Add rows, or raise data.split.dev and data.split.test."
+    if withheld:
+        what += f", and {withheld:,} are like a row of another part ({leak_sample(division, place)})"
+        fix = "Take out of one part what stands in the other; raise data.split.similarity where they only look alike."
+    elif groups < FEW_GROUPS:
+        what += f", but they are only {groups:,} questions or groups, and each of these stays in one part"
+        fix = "Put what differs into the prompt, or give the held-out rows yourself as data.dev and data.test."
+    return Problem(code="data/empty-part", what=f"{what}.", where=Where(key="data.split"), fix=fix)
 
 
 def _write_parts(
@@ -202,10 +209,21 @@ def _write_parts(
 
 
 def _as_chat(example: Example, times: int) -> dict[str, Any]:
-    messages = [{"role": m.role, "content": m.content, **m.extras} for m in example.messages]
-    optional = {"tools": example.tools, "label": example.label, "times": times if times > 1 else None}
+    messages = [_as_openai(message) for message in example.messages]
+    tools = json.loads(example.tools) if example.tools else None
+    optional = {"tools": tools, "label": example.label, "times": times if times > 1 else None}
     known = {key: value for key, value in optional.items() if value is not None}
     return {"messages": messages, "source": example.source, "id": example.id, "group": example.group, **known}
+
+
+def _as_openai(message: Message) -> dict[str, Any]:
+    """The turn in OpenAI's shape, so that the written files can be read as data again."""
+    turn = {"role": message.role, "content": message.content, **message.extras}
+    if "tool_calls" in turn:
+        turn["tool_calls"] = json.loads(turn["tool_calls"])
+    if turn.pop("trained", True) is False:
+        turn["weight"] = 0
+    return turn
 
 
 def _repeats(entries: Sequence[Entry], used: np.ndarray, place: Places) -> tuple[Finding, ...]:
@@ -218,7 +236,10 @@ def _shown(train: Examples, lengths: Lengths, session: Session) -> Iterator[Show
     """The first training row, and those of median and of largest length."""
     order = np.argsort(lengths.total[train.numbers], kind="stable").tolist()
     for i in dict.fromkeys([0, order[len(order) // 2], order[-1]]):
-        yield Shown(source=train[i].source, segments=tuple(session.mark(train[i])))
+        segments = session.mark(train[i])
+        if any(hide(segment.text) != segment.text for segment in segments):
+            segments = [Segment(text=HIDDEN, trained=False)]
+        yield Shown(source=train[i].source, segments=tuple(segments))
 
 
 def _problem(finding: Finding) -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,28 @@ import pyarrow as pa
 
 from runner.backends.base import Watch
 from runner.data.near import NUM_PASSES, clusters, near_duplicates
-from runner.data.split import GENERAL, GIVEN, IGNORED, OWN, TRAIN, divide, draw, withhold
+from runner.data.split import (
+    GENERAL,
+    GIVEN_DEV,
+    GIVEN_TEST,
+    IGNORED,
+    OWN_DEV,
+    OWN_TEST,
+    OWN_TRAIN,
+    TRAIN,
+    divide,
+    draw,
+    withhold,
+)
 from runner.data.store import StoredFile
 from runner.plan import MixPlan, SourcePlan, SplitPlan
 
 ROLES = ("train", "dev", "test", "mix")
 MIX = ROLES.index("mix")
 VERSION = 1  # of what counts as a near-duplicate
+_RANKS = np.array(  # by role (train, dev, test, mix) and part (train, dev, test)
+    [[OWN_TRAIN, OWN_DEV, OWN_TEST], [GIVEN_DEV] * 3, [GIVEN_TEST] * 3, [GENERAL] * 3]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +51,18 @@ class Entry:
 @dataclass(frozen=True, kw_only=True)
 class Division:
     """For each example (N,): its part, how often it counts there (0: not at all), its group, the row that it was
-    withheld for (-1: none). `pairs` (P, 2) are alike but not equal; `leaks` (L, 2) are alike or equal, and would stand
-    in different parts."""
+    withheld for (-1: none) and whether that is for their group alone. `pairs` (P, 2) are alike but not equal; `leaks`
+    (L, 2) are alike, equal or of one group, and would stand in different parts. `num_missing` general rows were asked
+    for that there are not."""
 
     parts: np.ndarray
     times: np.ndarray
     groups: np.ndarray
     partners: np.ndarray
+    by_group: np.ndarray
     pairs: np.ndarray
     leaks: np.ndarray
+    num_missing: int
 
     def members(self, part: int) -> np.ndarray:
         """The examples of a part, each as often as it counts."""
@@ -73,29 +92,33 @@ def divide_rows(
 
     `parts` (N,) are the first parts, `usable` (N,) says which examples can be used at all.
     """
-    keys = column(entries, "split_key")
+    keys, words = column(entries, "split_key"), column(entries, "words_key")
     roles = spread(entries, [ROLES.index(entry.role) for entry in entries])
     pairs = _pairs(entries, split, cache, watch)
     pairs = pairs[usable[pairs].all(axis=1)]
-    linked = np.unique(np.concatenate((pairs, _same(keys, usable))), axis=0)
-    questions = column(entries, "question_key")
+    rank = np.where(usable, _RANKS[roles, parts], IGNORED)
+    partners = withhold(parts, words, pairs, rank)
+    by_group = withhold(parts, keys, pairs[:0], np.where(partners < 0, rank, IGNORED))
+    partners = np.where(partners < 0, by_group, partners)
+    lots = keys ^ column(entries, "question_key") ^ (column(entries, "answer_key") >> np.uint64(1))
+    times = _weighted(entries, lots, parts, np.where(usable & (partners < 0), 1, 0), seed)
+    times, missing = _mixed(entries, lots, parts, times, roles, seed)
+    linked = np.concatenate((pairs, _same(words, usable), _same(keys, usable)))
     alike = clusters(len(parts), linked)
-    rank = np.where(usable, np.array([OWN, GIVEN, GIVEN, GENERAL])[roles], IGNORED)
-    withheld = withhold(parts, alike, linked, rank)
-    partners = np.full(len(parts), -1)
-    partners[withheld.rows] = withheld.partners
-    times = np.where(usable & (partners < 0), 1, 0)
-    times = _weighted(entries, keys, parts, times, seed)
-    times = _mixed(entries, keys, parts, times, roles, seed)
     names = np.full(int(alike.max(initial=-1)) + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(names, alike, keys)
+    away = np.flatnonzero(partners >= 0)
+    crossing = np.concatenate((linked[parts[linked[:, 0]] != parts[linked[:, 1]]], np.stack((away, partners[away]), 1)))
+    questions = column(entries, "question_key")
     return Division(
         parts=parts,
         times=times,
         groups=names[alike],
         partners=partners,
+        by_group=by_group >= 0,
         pairs=pairs[questions[pairs[:, 0]] != questions[pairs[:, 1]]],
-        leaks=linked[parts[linked[:, 0]] != parts[linked[:, 1]]],
+        leaks=np.unique(np.sort(crossing, axis=1), axis=0),
+        num_missing=missing,
     )
 
 
@@ -122,9 +145,10 @@ def _pairs(entries: Sequence[Entry], split: SplitPlan, cache: Path, watch: Watch
         path.parent.mkdir(parents=True, exist_ok=True)
         with watch.progress("near-duplicates", NUM_PASSES * total) as progress:
             pairs = near_duplicates(_Questions(entries), split.similarity, progress.advance)
-        part = path.with_suffix(f".{os.getpid()}.part.npy")
-        np.save(part, pairs)
-        os.replace(part, path)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+            np.save(part, pairs)
+        os.chmod(part.name, 0o644)  # another user of the cache may read it
+        os.replace(part.name, path)
     return np.asarray(np.load(path), np.int64)
 
 
@@ -165,15 +189,16 @@ def _mixed(
     times: np.ndarray,
     roles: np.ndarray,
     seed: int,
-) -> np.ndarray:
-    """Keeps as many of each mix's rows as were asked for: those with the lowest draws."""
+) -> tuple[np.ndarray, int]:
+    """Keeps of each mix as many rows as were asked for, those with the lowest draws; and how many rows were missing."""
     own = int(times[(parts == TRAIN) & (roles != MIX)].sum())
     plans = list(dict.fromkeys(entry.mix for entry in entries if entry.mix))
     belongs = spread(entries, [plans.index(entry.mix) if entry.mix else -1 for entry in entries])
     lots = draw(keys, seed, "mix") if plans else keys
-    times = times.copy()
+    times, missing = times.copy(), 0
     for i, plan in enumerate(plans):
         mine = np.flatnonzero((belongs == i) & (times > 0))
         wanted = plan.rows if plan.rows is not None else round((plan.fraction or 0) * own)
+        missing += max(0, wanted - len(mine))
         times[mine[np.argsort(lots[mine], kind="stable")[wanted:]]] = 0
-    return times
+    return times, missing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,17 @@ import numpy as np
 from runner.data.division import Division, Entry
 from runner.data.review import LISTED, Finding
 from runner.data.split import PARTS
-from runner.errors import Problem
+from runner.data.store import short_names
+from runner.errors import Problem, Where
+
+MANY = 0.05  # of the rows withheld: worth a warning
 
 
 class Places:
     """Where each example stands, as ``file:row``."""
 
     def __init__(self, entries: Sequence[Entry]):
-        self._names = [PurePath(entry.file.name).name for entry in entries]
+        self._names = short_names([entry.file.name for entry in entries])
         self._ends = np.cumsum([entry.file.num_examples for entry in entries])
         self._rows = [entry.file.numbers("row") for entry in entries]  # counted from their end below
 
@@ -55,21 +57,37 @@ def leaks(division: Division, place: Places) -> Iterator[dict[str, Any]]:
         }
 
 
+def leak_sample(division: Division, place: Places) -> str:
+    """How many pairs there are, and the first of them."""
+    first = "; ".join(f"{place(i)} ~ {place(j)}" for i, j in division.leaks[:3].tolist())
+    return f"data/leaks.jsonl names {len(division.leaks):,} pairs: {first}{' ...' if len(division.leaks) > 3 else ''}"
+
+
 def split_findings(
-    given: bool, division: Division, classes: Mapping[str, Mapping[str, int]], place: Places
+    given: np.ndarray, division: Division, classes: Mapping[str, Mapping[str, int]], place: Places
 ) -> Iterator[Problem]:
-    """What was withheld (a leak where a part was `given`), and classes that cannot be learnt or judged."""
-    withheld = int((division.partners >= 0).sum())
+    """What was withheld (a leak where it is like a `given` row, (N,)), general rows that are missing, and classes that
+    cannot be learnt or judged."""
+    away = np.flatnonzero(division.partners >= 0)
+    withheld, leaked = len(away), bool(given[away].any() or given[division.partners[away]].any())
     if withheld:
-        sample = "; ".join(f"{place(i)} ~ {place(j)}" for i, j in division.leaks[:3].tolist())
+        many = withheld > MANY * len(division.parts)
         yield Problem(
-            code="data/leaks" if given else "data/withheld",
-            what=f"{withheld:,} rows are like a row of another part and are used in none, so that nothing "
-            f"leaks (data/leaks.jsonl names {len(division.leaks):,} pairs: {sample}).",
+            code="data/leaks" if leaked else "data/withheld",
+            what=f"{withheld:,} of {len(division.parts):,} rows are like a row of another part, or of its group, and "
+            f"are used in none, so that nothing leaks ({leak_sample(division, place)}).",
             fix="Remove them from one side."
-            if given
-            else "Where a column says what belongs together, name it in data.group_by.",
-            severity="warning" if given else "note",
+            if leaked
+            else "Where a column says what belongs together, name it in data.group_by, and no row is lost.",
+            severity="warning" if leaked or many else "note",
+        )
+    if division.num_missing:
+        yield Problem(
+            code="data/mix-too-small",
+            what=f"The general rows of data.mix are {division.num_missing:,} fewer than were asked for.",
+            where=Where(key="data.mix"),
+            fix="Add general rows, or ask for fewer.",
+            severity="warning",
         )
     for name, parts in classes.items():
         missing = [part for part in ("train", "test") if not parts.get(part)]

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.data.review.private import hide
 from runner.data.store import StoredFile
 from runner.errors import Exit, Problem, RunnerError, Where
 
 OUTCOMES = ("kept", "repaired", "truncated", "dropped")
 SHOWN = 10
+TOO_LONG = "longer than hyperparameters.max_length"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,8 @@ class SourceTotals:
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
     """The totals over all files. `num_faulty` of the dropped rows could not be used; the others were left out by the
-    split or by the draw. `reasons` and `repairs` count rows by kind."""
+    split or by the draw. `reasons` of all dropped rows, `faults` of the faulty ones and `repairs` count rows by kind.
+    """
 
     num_rows: int
     kept: int
@@ -46,6 +49,7 @@ class Ledger:
     dropped: int
     num_faulty: int
     reasons: Mapping[str, int]
+    faults: Mapping[str, int]
     repairs: Mapping[str, int]
     sources: tuple[SourceTotals, ...]
 
@@ -70,16 +74,18 @@ class Fate:
 
 def write_ledger(
     path: Path, files: Sequence[tuple[str, StoredFile]], fates: Iterator[Fate]
-) -> tuple[Ledger, list[Problem]]:
+) -> tuple[Ledger, list[Problem], float]:
     """Writes one line a row; `files` come with what they were given for, `fates` tell of each usable example in order.
 
-    Returns the totals and the first faulty rows as problems.
+    Returns the totals, the first faulty rows as problems, and the share of faulty rows that is judged: that of the
+    person's own files, for general rows have spares.
     """
     reasons: Counter[str] = Counter()
     repairs: Counter[str] = Counter()
+    faulty: Counter[str] = Counter()
     faults: list[Problem] = []
-    num_faulty = 0
     sources = []
+    own_rows = own_faulty = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as out:
         for role, file in files:
@@ -92,36 +98,39 @@ def write_ledger(
                 repairs.update(map(kind_of, (row["repairs"] or "").split("; ") if row["repairs"] else ()))
                 if fate.reason:
                     reasons[kind_of(fate.reason)] += 1
+                own_rows += role != "mix"
                 if fate.faulty:
-                    num_faulty += 1
+                    own_faulty += role != "mix"
+                    faulty[kind_of(fate.reason or "")] += 1
                     faults += [_fault(file, row["row"], fate)] if len(faults) < SHOWN else []
             sources.append(_totals(role, file, counts))
     sums = {outcome: sum(getattr(source, outcome) for source in sources) for outcome in OUTCOMES}
     ledger = Ledger(
         num_rows=sum(source.num_rows for source in sources),
         **sums,
-        num_faulty=num_faulty,
+        num_faulty=faulty.total(),
+        faults=dict(faulty.most_common()),
         reasons=dict(reasons.most_common()),
         repairs=dict(repairs.most_common()),
         sources=tuple(sources),
     )
     assert sum(sums.values()) == ledger.num_rows, "every row has one outcome"
-    return ledger, faults
+    return ledger, faults, own_faulty / max(1, own_rows)
 
 
-def check_dropped(ledger: Ledger, faults: Collection[Problem], allowed: float, path: Path) -> None:
-    """Raises RunnerError (65) when more rows are unusable than allowed, or all of them."""
-    share = ledger.num_faulty / ledger.num_rows
-    if share <= allowed and ledger.num_faulty < ledger.num_rows:
+def check_dropped(ledger: Ledger, faults: Collection[Problem], share: float, allowed: float, path: Path) -> None:
+    """Raises RunnerError (65) when a larger share of rows is unusable than allowed, or all of them."""
+    if share <= allowed and share < 1:
         return
     over = f", more than the allowed {100 * allowed:g} %" if share < 1 else ""
     more = f"; the first {SHOWN} are shown above" if ledger.num_faulty > SHOWN else ""
-    kinds = ", ".join(f"{kind} ({count:,})" for kind, count in list(ledger.reasons.items())[:3])
+    kinds = ", ".join(f"{kind} ({count:,})" for kind, count in list(ledger.faults.items())[:3])
+    longer = " For long rows, see hyperparameters.max_length and data.long_rows." if TOO_LONG in ledger.faults else ""
     summary = Problem(
         code="data/too-many-dropped",
         what=f"{ledger.num_faulty:,} of {ledger.num_rows:,} rows cannot be used{over}{more}: {kinds}.",
         where=Where(key="data.max_dropped_fraction"),
-        fix=f"Mend the rows (all are listed in {path}), or raise data.max_dropped_fraction.",
+        fix=f"Mend the rows (all are listed in {path}), or raise data.max_dropped_fraction.{longer}",
     )
     raise RunnerError([*faults, summary], Exit.DATA_REJECTED)
 
@@ -129,7 +138,7 @@ def check_dropped(ledger: Ledger, faults: Collection[Problem], allowed: float, p
 def ledger_findings(ledger: Ledger) -> Iterator[Problem]:
     """What could not be used and what was repaired, with the most frequent causes."""
     for what, rows, kinds in (
-        ("could not be used", ledger.num_faulty, ledger.reasons),
+        ("could not be used", ledger.num_faulty, ledger.faults),
         ("were repaired", ledger.repaired, ledger.repairs),
     ):
         if rows:
@@ -156,13 +165,15 @@ def _entry(role: str, file: StoredFile, row: Mapping[str, Any], fate: Fate) -> d
         "repairs": row["repairs"],
         "part": fate.part,
         "mix": role == "mix",
-        "excerpt": row["excerpt"],
+        "excerpt": hide(row["excerpt"]),
     }
 
 
 def _fault(file: StoredFile, row: int, fate: Fate) -> Problem:
     reason = fate.reason or ""
     what = f"{reason[:1].upper()}{reason[1:]}."
+    if file.container in ("json", "parquet"):  # whose rows are not lines
+        return Problem(code="data/row", what=f"Row {row}: {reason}.", where=Where(path=file.path))
     return Problem(code="data/row", what=what, where=Where(path=file.path, line=row))
 
 

@@ -1,9 +1,9 @@
 """Train, dev or test: decided by the row alone, so that no row moves when others come, go or change places.
 
 A row's part follows from the hash of what it asks (or of its group). Two questions that are nearly the same may hash
-to different parts; then the smaller side is withheld: it is used in no part. A scheme that instead moved such rows to
-one side could not keep old rows where they are when a near-duplicate is appended. For the same reason classes are
-held out at one rate each, not by exact quota.
+to different parts; then the training row is withheld for the dev row, and either for the test row: it is used in no
+part. A scheme that instead moved such rows to one side could not keep old rows where they are when a near-duplicate is
+appended. For the same reason classes are held out at one rate each, not by exact quota.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
 
 import numpy as np
 
 PARTS = ("train", "dev", "test")
 TRAIN, DEV, TEST = range(3)
-GIVEN, OWN, GENERAL, IGNORED = range(4)
+# Who stays where rows are alike: what the person gave for a part, then test before dev before training.
+GIVEN_TEST, GIVEN_DEV, OWN_TEST, OWN_DEV, OWN_TRAIN, GENERAL, IGNORED = range(7)
 _WORD = re.compile(r"\w+")
 
 
@@ -41,40 +41,31 @@ def divide(keys: np.ndarray, seed: int, dev: float, test: float) -> np.ndarray:
     return np.where(share < test, TEST, np.where(share < test + dev, DEV, TRAIN)).astype(np.int8)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Withheld:
-    """Rows left out of every part because a row of another part is like them, and for each the row that it is like."""
+def withhold(parts: np.ndarray, keys: np.ndarray, pairs: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """For each row (N,) the kept row of another part that it must yield to, or -1 where it may stay.
 
-    rows: np.ndarray
-    partners: np.ndarray
-
-
-def withhold(parts: np.ndarray, clusters: np.ndarray, pairs: np.ndarray, rank: np.ndarray) -> Withheld:
-    """Keeps each cluster of like rows in one part: that of most of its rows (on a tie test before dev before train).
-
-    `parts`, `clusters` (N,), `pairs` (P, 2) of like rows. Only a cluster's rows of the best `rank` (N,) have a voice:
-    GIVEN (test outvotes dev, whatever their numbers), then OWN, then GENERAL; IGNORED rows have none and are let be.
+    Rows are like each other when they share a key (N,) or when rows of their keys are a pair (P, 2). A row yields to a
+    like row of another part that has a lower `rank` (N,); rows of one rank are of one part. IGNORED rows take no part.
     """
-    order = np.array([TEST, DEV, TRAIN])
-    num_clusters = int(clusters.max(initial=-1)) + 1
-    votes = np.zeros((3, num_clusters, 3), np.int64)
-    heard = rank != IGNORED
-    np.add.at(votes, (rank[heard], clusters[heard], parts[heard]), 1)
-    given, own, general = votes[:, :, order]
-    voice = np.where(given.any(1)[:, None], given > 0, np.where(own.any(1)[:, None], own, general))
-    away = heard & (parts != order[np.argmax(voice, axis=1)][clusters])
-    rows = np.flatnonzero(away)
-    return Withheld(rows=rows, partners=_partners(rows, heard & ~away, clusters, pairs))
-
-
-def _partners(rows: np.ndarray, kept: np.ndarray, clusters: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """For each withheld row a kept row that it is directly like, or else the first kept row of its cluster."""
-    numbers = np.flatnonzero(kept)
-    first = np.full(int(clusters.max(initial=-1)) + 1, -1)
-    first[clusters[numbers][::-1]] = numbers[::-1]
-    partner = first[clusters]
-    both = np.concatenate((pairs, pairs[:, ::-1]))
-    direct = both[kept[both[:, 1]]][::-1]
-    partner[direct[:, 0]] = direct[:, 1]
-    result: np.ndarray = partner[rows]
-    return result
+    _, units = np.unique(keys, return_inverse=True)
+    num_units = int(units.max(initial=-1)) + 1
+    links = np.unique(np.sort(units[pairs], axis=1), axis=0)
+    itself = np.arange(num_units)
+    source = np.concatenate((itself, links[:, 0], links[:, 1]))
+    target = np.concatenate((itself, links[:, 1], links[:, 0]))
+    partners = np.full(len(parts), -1)
+    kept = np.full((3, num_units), -1)  # by part and unit, one row that stays
+    for level in range(IGNORED):
+        rows = np.flatnonzero(rank == level)
+        if not len(rows):
+            continue
+        part = int(parts[rows[0]])
+        for other in (TRAIN, DEV, TEST):
+            if other != part:
+                seen = kept[other][target]
+                near = np.full(num_units, -1)
+                near[source[seen >= 0]] = seen[seen >= 0]
+                partners[rows] = np.where(near[units[rows]] >= 0, near[units[rows]], partners[rows])
+        stays = rows[partners[rows] < 0][::-1]
+        kept[part][units[stays]] = stays
+    return partners

@@ -23,7 +23,7 @@ from runner.data.split import split_key
 from runner.plan import SourcePlan
 
 BATCH = 1024
-VERSION = 3  # of what is made of a row
+VERSION = 4  # of what is made of a row
 ROWS = pa.schema({"row": pa.int64(), "excerpt": pa.string(), "reason": pa.string(), "repairs": pa.string()})
 EXAMPLES = pa.schema(
     {
@@ -35,7 +35,7 @@ EXAMPLES = pa.schema(
         "question": pa.string(),
     }
 )
-NUMBERS = ("row", "split_key", "question_key", "answer_key")  # of each example, in a file of their own
+NUMBERS = ("row", "split_key", "words_key", "question_key", "answer_key")  # of each example, in a file of their own
 
 
 def _only(*names: str) -> pa.ipc.IpcReadOptions:
@@ -95,6 +95,7 @@ class Examples(Sequence[Example]):
         changed: Mapping[int, Example] | None = None,
     ):
         self._files = files
+        self._names = short_names([file.name for file in files])
         self._ends = np.cumsum([file.num_examples for file in files])
         self.numbers = np.arange(self._ends[-1] if len(files) else 0) if numbers is None else numbers
         self._groups = groups
@@ -131,7 +132,7 @@ class Examples(Sequence[Example]):
         group = None if self._groups is None else f"{self._groups[number]:016x}"
         return Example(
             messages=tuple(map(_unpacked, json.loads(values["messages"]))),
-            source=f"{PurePath(file.name).name}:{values['row']}",
+            source=f"{self._names[part]}:{values['row']}",
             tools=values["tools"],
             group=values["group"] or group,
             label=values["label"],
@@ -158,9 +159,13 @@ def store_file(source: SourcePlan, file: LocalFile, cache: Path, watch: Watch) -
         part = Path(tempfile.mkdtemp(dir=folder.parent, suffix=".part"))
         try:
             (part / "facts.json").write_text(json.dumps(_write(source, file, part, watch)), encoding="utf-8")
-            if not facts.is_file():  # another run may have been faster
-                shutil.rmtree(folder, ignore_errors=True)
+            part.chmod(0o755)  # another user of the cache may read it
+            try:
                 os.replace(part, folder)
+            except OSError:
+                if not facts.is_file():  # else another run was faster
+                    shutil.rmtree(folder)
+                    os.replace(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return StoredFile(
@@ -249,6 +254,7 @@ def _example_entry(row: Row) -> dict[str, Any]:
     example = row.example
     assert example is not None
     question = example.question
+    words = split_key(None, question)
     return {
         "row": row.row,
         "messages": json.dumps([_packed(message) for message in example.messages], ensure_ascii=False),
@@ -256,10 +262,26 @@ def _example_entry(row: Row) -> dict[str, Any]:
         "group": example.group,
         "label": example.label,
         "question": question,
-        "split_key": split_key(example.group, question),
-        "question_key": key_of(question),
+        "split_key": words if example.group is None else split_key(example.group, question),
+        "words_key": words,
+        "question_key": key_of(f"{_system(example)}\n{question}"),
         "answer_key": key_of(example.expected),
     }
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """The last parts of each path, as many as tell it from the others."""
+    paths = [PurePath(name).parts for name in names]
+    short = {}
+    for path in set(paths):
+        others = [other for other in set(paths) if other != path]
+        length = next(n for n in range(1, len(path) + 1) if n == len(path) or all(o[-n:] != path[-n:] for o in others))
+        short[path] = "/".join(path[-length:])
+    return [short[path] for path in paths]
+
+
+def _system(example: Example) -> str:
+    return "\n".join(message.content for message in example.messages if message.role == "system")
 
 
 def key_of(text: str) -> int:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from runner.data import Dataset, division, prepare_data, store
 from runner.data.ledger import OUTCOMES
+from runner.data.reading import fetch, read_rows
 from runner.errors import Exit, RunnerError
 from runner.manifest import load_manifest
 from runner.plan import MixPlan, Plan, SourcePlan, make_plan
@@ -164,8 +165,9 @@ def test_long_rows_are_truncated_in_training_and_dropped_where_answers_are_compa
 
 def test_a_run_may_refuse_every_long_row(tmp_path: Path) -> None:
     error = rejection(tmp_path, [*PAIRS, pair("word " * 30)], max_length=30, long_rows="refuse")
-    assert error.problems[0].what.startswith("Longer than hyperparameters.max_length (31 tokens")
-    assert error.problems[0].where.line == 201
+    (problem,) = error.problems
+    assert problem.what.startswith("1 of 201 rows are longer than 30 tokens, and data.long_rows is 'refuse'")
+    assert problem.where.key == "data.long_rows"
     assert prepare(tmp_path, PAIRS, max_length=30, long_rows="refuse")[0].ledger.dropped == 0
 
 
@@ -193,12 +195,14 @@ def test_the_order_of_rows_and_further_rows_move_no_row_to_another_part(tmp_path
     assert {name: part for name, part in appended.items() if name in once} == once
 
 
-def test_appended_near_duplicates_move_no_old_row_to_another_part(tmp_path: Path) -> None:
+def test_appended_near_duplicates_move_no_old_row_and_take_no_old_test_row_away(tmp_path: Path) -> None:
     once = parts_of(prepare(tmp_path / "a", CLEAN)[0])
-    twins = [pair(" ".join(row["prompt"].split()[:-1]) + " changed") for row in CLEAN[:100]]
+    ends = ("changed", "altered", "other words")
+    twins = [pair(" ".join(row["prompt"].split()[:-1]) + " " + end) for row in CLEAN[:60] for end in ends]
     dataset, _ = prepare(tmp_path / "b", [*CLEAN, *twins])
     after = parts_of(dataset)
     assert {name: part for name, part in after.items() if name in once}.items() <= once.items()
+    assert {name for name, part in once.items() if part == "test"} <= after.keys()
     assert dataset.split.num_withheld > 20
     assert {"data/withheld", "data/near-duplicates"} <= codes(dataset)
 
@@ -285,6 +289,33 @@ def test_a_row_counts_in_training_as_often_as_its_sources_weight_says(
     assert reasons == ({"not drawn (by its source's weight, fraction or number of rows)"} if weight < 1 else set())
 
 
+def test_rows_of_one_question_are_drawn_one_by_one(tmp_path: Path) -> None:
+    held = [write_rows(tmp_path / f"{n}.jsonl", [pair(text) for text in sentences(30, seed=n)]) for n in (5, 6)]
+    rows = [pair("write something short", text) for text in sentences(200)]
+    dataset, _ = prepare(tmp_path, rows, weight=0.5, held_dev=held[0], held_test=held[1])
+    assert 60 < len(dataset.train) < 140
+
+
+def test_a_mix_that_is_too_small_is_told(tmp_path: Path) -> None:
+    general = write_rows(tmp_path / "general.jsonl", [pair(text) for text in sentences(20, seed=7)])
+    dataset, _ = prepare(tmp_path, CLEAN, mix=(MixPlan(source=SourcePlan(source=str(general)), rows=50),))
+    (told,) = [f.what for f in dataset.findings if f.code == "data/mix-too-small"]
+    assert "30 fewer than were asked for" in told
+
+
+@pytest.mark.parametrize(("own_bad", "mix_bad", "stops"), [(0, 60, False), (60, 0, True)])
+def test_faulty_general_rows_do_not_stop_the_run_and_sound_ones_do_not_excuse_it(
+    tmp_path: Path, own_bad: int, mix_bad: int, stops: bool
+) -> None:
+    general = [*(pair(text) for text in sentences(2000 if own_bad else 100, seed=7)), *[pair(" ")] * mix_bad]
+    mix = (MixPlan(source=SourcePlan(source=str(write_rows(tmp_path / "general.jsonl", general))), rows=10),)
+    rows = [*CLEAN, *[pair(" ")] * own_bad]
+    if stops:
+        rejection(tmp_path, rows, mix=mix)
+    else:
+        assert prepare(tmp_path, rows, mix=mix)[0].ledger.faults == {"a message is empty": mix_bad}
+
+
 @pytest.mark.parametrize(("asked", "expected"), [({"rows": 30}, 30), ({"fraction": 0.25}, None), ({"rows": 900}, 200)])
 def test_general_rows_are_mixed_into_training_alone(
     tmp_path: Path, asked: dict[str, Any], expected: int | None
@@ -310,6 +341,59 @@ def test_a_general_row_that_is_like_a_test_row_is_not_mixed_in(tmp_path: Path) -
     dataset, _ = prepare(tmp_path, CLEAN, mix=(MixPlan(source=SourcePlan(source=str(general)), rows=100),))
     assert dataset.split.num_mixed == 1
     assert parts_of(plain).items() <= parts_of(dataset).items()
+
+
+# --- what is shown and written --------------------------------------------------------------------------------------
+
+
+def test_the_written_parts_can_be_read_as_data_again(tmp_path: Path) -> None:
+    def chat(i: int) -> dict[str, Any]:
+        first = {"role": "assistant", "content": "only context", "weight": 0}
+        turns = [{"role": "user", "content": f"opening {i}"}, first]
+        return {"messages": [*turns, {"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a"}]}
+
+    once, _ = prepare(tmp_path / "a", [chat(i) for i in range(100)])
+    again = read_rows_of(tmp_path / "a" / "out" / "train.jsonl", tmp_path)
+    assert [e.messages for e in again] == [e.messages for e in once.train]
+    assert not any(e.messages[1].trained for e in again)
+
+
+def read_rows_of(path: Path, folder: Path) -> list[Any]:
+    file = fetch(str(path), folder, print)
+    return [row.example for row in read_rows(SourcePlan(source=str(path)), file).rows]
+
+
+def test_no_secret_is_shown_or_written_into_the_ledger(tmp_path: Path) -> None:
+    key = "sk-abcDEF1234567890abcdefNN"
+    rows = [pair(f"{row['prompt']} {key}", key) for row in CLEAN]
+    dataset, _ = prepare(tmp_path, rows)
+    assert key not in str(dataset.shown) + str(dataset.findings)
+    for name in ("ledger", "findings", "leaks"):
+        assert key not in (tmp_path / "out" / f"{name}.jsonl").read_text(encoding="utf-8")
+
+
+def test_train_and_test_from_one_file_are_told_as_what_they_are(tmp_path: Path) -> None:
+    held = write_rows(tmp_path / "rows.jsonl", CLEAN)
+    (problem,) = rejection(tmp_path, CLEAN, held_test=held).problems
+    assert "400 are like a row of another part" in problem.what
+    assert len(read_lines(tmp_path / "out" / "leaks.jsonl")) >= 400
+
+
+def test_the_same_question_under_another_system_prompt_is_no_contradiction(tmp_path: Path) -> None:
+    def chat(text: str, language: str) -> dict[str, Any]:
+        system = {"role": "system", "content": f"Translate to {language}."}
+        answer = {"role": "assistant", "content": f"{language}: {text}"}
+        return {"messages": [system, {"role": "user", "content": text}, answer]}
+
+    rows = [chat(text, language) for text in sentences(100) for language in ("French", "German")]
+    assert {"data/contradictions", "data/duplicates"}.isdisjoint(codes(prepare(tmp_path, rows)[0]))
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    held = write_rows(tmp_path / "held" / "rows.jsonl", [pair(text) for text in sentences(60, seed=5)])
+    dataset, ledger = prepare(tmp_path, [*CLEAN, pair(sentences(60, seed=5)[3], "copied")], held_test=held)
+    assert {e.source.rpartition(":")[0] for e in dataset.test} == {"held/rows.jsonl"}
+    assert "held/rows.jsonl:4" in ledger[400]["reason"]
 
 
 # --- too many faults ------------------------------------------------------------------------------------------------
@@ -379,7 +463,8 @@ def test_a_split_with_an_empty_part_is_rejected(
 ) -> None:
     (problem,) = rejection(tmp_path, rows, **shares).problems
     assert problem.code == "data/empty-part" and problem.where.key == "data.split"
-    assert shares == {} or f"the {part} part" in problem.what
+    assert shares == {} or f"The {part} part" in problem.what
+    assert "only 5 questions or groups" in problem.what or "only 1 questions or groups" in problem.what
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.data.near import clusters
-from runner.data.split import DEV, GENERAL, GIVEN, IGNORED, OWN, TEST, TRAIN, divide, draw, split_key, withhold
+from runner.data.split import (
+    DEV,
+    GENERAL,
+    GIVEN_DEV,
+    GIVEN_TEST,
+    IGNORED,
+    OWN_DEV,
+    OWN_TEST,
+    OWN_TRAIN,
+    TEST,
+    TRAIN,
+    divide,
+    draw,
+    split_key,
+    withhold,
+)
 from tests.fakes import question
 
 PROMPTS = [f"question {i}" for i in range(500)]
@@ -87,52 +101,74 @@ def test_draws_for_different_purposes_are_not_the_same() -> None:
 
 # --- withholding ----------------------------------------------------------------------------------------------------
 
+PART = {GIVEN_TEST: TEST, GIVEN_DEV: DEV, OWN_TEST: TEST, OWN_DEV: DEV, OWN_TRAIN: TRAIN, GENERAL: TRAIN, IGNORED: TEST}
+RANKS = st.lists(st.sampled_from([*PART]), min_size=12, max_size=12)
+PAIRS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=20)
 
-def withheld(parts: list[int], pairs: list[tuple[int, int]], rank: list[int] | None = None) -> dict[int, int]:
+
+def withheld(ranks: list[int], pairs: list[tuple[int, int]], keys: list[int] | None = None) -> dict[int, int]:
     """Row -> the row that it was withheld for."""
-    links = np.array(pairs, np.int64).reshape(-1, 2)
-    ranks = np.array(rank or [OWN] * len(parts))
-    found = withhold(np.array(parts, np.int8), clusters(len(parts), links), links, ranks)
-    return dict(zip(found.rows.tolist(), found.partners.tolist(), strict=True))
+    found = withhold(
+        np.array([PART[rank] for rank in ranks], np.int8),
+        np.array(keys or range(len(ranks)), np.uint64),
+        np.array(pairs, np.int64).reshape(-1, 2),
+        np.array(ranks),
+    )
+    return {row: partner for row, partner in enumerate(found.tolist()) if partner >= 0}
 
 
 @pytest.mark.parametrize(
-    ("parts", "pairs", "rank", "expected"),
+    ("ranks", "pairs", "keys", "expected"),
     [
-        ([TRAIN, TEST], [], None, {}),
-        ([TRAIN, TRAIN], [(0, 1)], None, {}),
-        ([TRAIN, TEST], [(0, 1)], None, {0: 1}),
-        ([DEV, TRAIN], [(0, 1)], None, {1: 0}),
-        ([TEST, DEV], [(0, 1)], None, {1: 0}),
-        ([TEST, TRAIN, TRAIN], [(0, 1), (1, 2)], None, {0: 1}),
-        ([TRAIN, TRAIN, TEST], [(0, 1), (1, 2)], [OWN, OWN, GIVEN], {0: 2, 1: 2}),
-        ([TEST, DEV, DEV], [(0, 1), (0, 2)], [GIVEN] * 3, {1: 0, 2: 0}),
-        ([TRAIN, TRAIN, TEST], [(0, 2), (1, 2)], [GENERAL, GENERAL, OWN], {0: 2, 1: 2}),
-        ([TRAIN, TRAIN], [(0, 1)], [GENERAL, GENERAL], {}),
-        ([TRAIN, TEST], [(0, 1)], [OWN, IGNORED], {}),
+        ([OWN_TRAIN, OWN_TEST], [], None, {}),
+        ([OWN_TRAIN, OWN_TRAIN], [(0, 1)], None, {}),
+        ([OWN_TRAIN, OWN_TEST], [(0, 1)], None, {0: 1}),
+        ([OWN_DEV, OWN_TRAIN], [(0, 1)], None, {1: 0}),
+        ([OWN_TEST, OWN_DEV], [(0, 1)], None, {1: 0}),
+        ([OWN_TEST, OWN_TRAIN, OWN_TRAIN, OWN_TRAIN], [(0, 1), (0, 2), (0, 3)], None, {1: 0, 2: 0, 3: 0}),
+        ([OWN_TEST, OWN_TRAIN, OWN_TRAIN], [(0, 1), (1, 2)], None, {1: 0}),
+        ([OWN_TEST, OWN_DEV, OWN_TRAIN], [(0, 1), (1, 2)], None, {1: 0}),
+        ([OWN_TEST, GIVEN_DEV, OWN_TRAIN], [(0, 1), (1, 2)], None, {0: 1, 2: 1}),
+        ([GIVEN_DEV, GIVEN_TEST], [(0, 1)], None, {0: 1}),
+        ([GENERAL, OWN_TEST], [(0, 1)], None, {0: 1}),
+        ([GENERAL, OWN_TRAIN], [(0, 1)], None, {}),
+        ([OWN_TRAIN, IGNORED], [(0, 1)], None, {}),
+        ([OWN_TRAIN, GIVEN_TEST, OWN_TRAIN], [], [7, 7, 8], {0: 1}),
+        ([OWN_TRAIN, OWN_TRAIN, OWN_TEST], [(0, 2)], [7, 7, 8], {0: 2, 1: 2}),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
-def test_like_rows_are_left_in_one_part_only(
-    parts: list[int], pairs: list[tuple[int, int]], rank: list[int] | None, expected: dict[int, int]
+def test_a_row_yields_to_a_like_row_that_stands_higher(
+    ranks: list[int], pairs: list[tuple[int, int]], keys: list[int] | None, expected: dict[int, int]
 ) -> None:
-    assert withheld(parts, pairs, rank) == expected
+    assert withheld(ranks, pairs, keys) == expected
 
 
-@given(st.data())
-def test_no_pair_of_kept_rows_lies_in_two_parts_and_no_row_changes_its_part(data: st.DataObject) -> None:
-    size = data.draw(st.integers(2, 30))
-    parts = data.draw(st.lists(st.sampled_from([TRAIN, DEV, TEST]), min_size=size, max_size=size))
-    rank = data.draw(st.lists(st.sampled_from([GIVEN, OWN, GENERAL]), min_size=size, max_size=size))
-    pairs = data.draw(st.lists(st.tuples(st.integers(0, size - 1), st.integers(0, size - 1)), max_size=40))
-    gone = withheld(parts, pairs, rank)
-    assert all(parts[i] == parts[j] for i, j in pairs if i not in gone and j not in gone)
-    assert all(partner not in gone and parts[partner] != parts[row] for row, partner in gone.items())
+@given(RANKS, PAIRS)
+def test_no_pair_of_kept_rows_lies_in_two_parts_and_who_yields_yields_to_a_kept_row(
+    ranks: list[int], pairs: list[tuple[int, int]]
+) -> None:
+    gone = withheld(ranks, pairs)
+    stays = [row for row in range(12) if row not in gone and ranks[row] != IGNORED]
+    assert all(PART[ranks[i]] == PART[ranks[j]] for i, j in pairs if i in stays and j in stays)
+    linked = {*pairs, *((j, i) for i, j in pairs)}
+    for row, partner in gone.items():
+        assert partner in stays and (row, partner) in linked
+        assert ranks[partner] < ranks[row] and PART[ranks[partner]] != PART[ranks[row]]
 
 
-@given(st.permutations(range(12)), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=12))
-def test_the_order_of_rows_changes_nothing_that_is_withheld(order: list[int], pairs: list[tuple[int, int]]) -> None:
-    parts = [TRAIN, DEV, TEST] * 4
+@given(RANKS, PAIRS, st.permutations(range(12)))
+def test_the_order_of_rows_changes_nothing_that_is_withheld(
+    ranks: list[int], pairs: list[tuple[int, int]], order: list[int]
+) -> None:
     place = {old: new for new, old in enumerate(order)}
-    moved = withheld([parts[old] for old in order], [(place[i], place[j]) for i, j in pairs])
-    assert {order[row] for row in moved} == set(withheld(parts, pairs))
+    moved = withheld([ranks[old] for old in order], [(place[i], place[j]) for i, j in pairs])
+    assert {order[row] for row in moved} == set(withheld(ranks, pairs))
+
+
+@given(RANKS, PAIRS)
+def test_a_row_of_the_highest_rank_is_never_withheld_and_added_rows_take_no_test_row_away(
+    ranks: list[int], pairs: list[tuple[int, int]]
+) -> None:
+    own = [rank if rank in (OWN_TEST, OWN_DEV, OWN_TRAIN, GENERAL) else OWN_TRAIN for rank in ranks]
+    assert not [row for row in withheld(own, pairs) if own[row] == OWN_TEST]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, groupby, pairwise
@@ -47,12 +47,14 @@ def encode(tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int]
     Trained on are the assistant's words and the stop token after them, nothing else. The template is rendered up to
     each assistant turn; every such text must be a prefix of the whole, or the spans could not be placed.
     """
-    ends = tokenizer.convert_ids_to_tokens(sorted(stop_ids))
+    marks = _template_marks(tokenizer, stop_ids)
     located = [
-        "the answer contains the model's stop token" if _says(example, ends) else found
+        f"a message contains a special token of the chat template ({mark})"
+        if (mark := _said(example, marks))
+        else found
         for example, found in zip(examples, _locate(tokenizer, examples), strict=True)
     ]
-    rows = _tokenize(tokenizer, [found if isinstance(found, str) else found[0] for found in located])
+    rows = _tokenize(tokenizer, [("", []) if isinstance(found, str) else found for found in located])
     return [
         found if isinstance(found, str) else _place(row, found[1], stop_ids, tokenizer.bos_token_id)
         for row, found in zip(rows, located, strict=True)
@@ -62,16 +64,21 @@ def encode(tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int]
 def shorten(tokenizer: Any, example: Example, max_length: int, stop_ids: frozenset[int]) -> Example | None:
     """The example in at most `max_length` tokens: earliest exchanges are left out, then the last answer is cut at its
     end. None when nothing of the answer would remain."""
-    while True:
-        (row,) = encode(tokenizer, [example], stop_ids)
-        if isinstance(row, str):
-            return None
-        excess = len(row.input_ids) - max_length
-        if excess <= 0:
-            return example
-        example = _without_first_exchange(example) or _with_less_answer(tokenizer, example, excess)
+
+    def excess(shorter: Example) -> int | None:
+        (row,) = encode(tokenizer, [shorter], stop_ids)
+        return None if isinstance(row, str) else len(row.input_ids) - max_length
+
+    asked = [i for i, message in enumerate(example.messages) if message.role == "user"]
+    head = example.messages[: asked[0]]
+    later = [replace(example, messages=(*head, *example.messages[i:])) for i in asked]
+    fitting = bisect_left(later, True, key=lambda shorter: (excess(shorter) or 0) <= 0)
+    example = later[min(fitting, len(later) - 1)]
+    while (over := excess(example)) is not None and over > 0:
+        example = _with_less_answer(tokenizer, example, over)
         if not example.expected:
             return None
+    return None if over is None else example
 
 
 def mark(row: Encoded, tokenizer: Any) -> list[Segment]:
@@ -102,27 +109,32 @@ class _Pieces:
         return self._tokens[i] + token, self._chars[i] + self._encodings[i].token_to_chars(token)[0]
 
 
-def _tokenize(tokenizer: Any, texts: Sequence[str]) -> list[_Pieces]:
+def _tokenize(tokenizer: Any, rows: Sequence[tuple[str, list[Answer]]]) -> list[_Pieces]:
     """Tokenizes the texts; what stands between special tokens in many of them, such as a system prompt, only once.
 
-    A tokenizer never joins characters across a special token, so the pieces' tokens are the whole text's (a test).
+    A tokenizer never joins characters across a special token, so the pieces' tokens are the whole text's (a test). An
+    answer is a piece by itself, as it is when the model writes it behind the prompt.
     """
     split = _splitter(tokenizer)
-    pieces = [[piece for piece in split(text) if piece] for text in texts]
+    pieces = [[piece for piece in split(text, [begin for begin, _, _ in answers]) if piece] for text, answers in rows]
     different = list(dict.fromkeys(chain.from_iterable(pieces)))
     encodings = tokenizer.backend_tokenizer.encode_batch(different, add_special_tokens=False)
     known = dict(zip(different, encodings, strict=True))
     return [_Pieces(some, [known[piece] for piece in some]) for some in pieces]
 
 
-def _splitter(tokenizer: Any) -> Callable[[str], list[str]]:
+def _splitter(tokenizer: Any) -> Callable[[str, list[int]], list[str]]:
+    """Divides a text at its special tokens and at the places given, for tokenizers that take pieces as they are."""
     special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
     joins = any(token.lstrip or token.rstrip or token.single_word for token in special)
     whole = "Metaspace" in str(tokenizer.backend_tokenizer.pre_tokenizer) or tokenizer.backend_tokenizer.normalizer
     if joins or whole or not special:
-        return lambda text: [text]
+        return lambda text, places: [text]
     longest_first = sorted(map(str, special), key=len, reverse=True)
-    return re.compile(f"({'|'.join(map(re.escape, longest_first))})").split
+    split = re.compile(f"({'|'.join(map(re.escape, longest_first))})").split
+    return lambda text, places: [
+        piece for begin, end in pairwise([0, *places, len(text)]) for piece in split(text[begin:end])
+    ]
 
 
 def _locate(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[str, list[Answer]] | str]:
@@ -135,7 +147,7 @@ def _locate(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[str, list
         ]
     except (TemplateError, TypeError, ValueError) as error:  # a template speaks its refusals as exceptions
         if len(examples) == 1:
-            return [f"the chat template refuses the row: {str(error).splitlines()[0]}"]
+            return [f"the chat template refuses the row: {(str(error).splitlines() or [type(error).__name__])[0]}"]
         return [found for example in examples for found in _locate(tokenizer, [example])]
 
 
@@ -145,32 +157,44 @@ def _locate_batch(
     answers = [[i for i, m in enumerate(e.messages) if m.role == "assistant" and m.trained] for e in examples]
     opened = [e.messages[:i] for e, turns in zip(examples, answers, strict=True) for i in turns]
     closed = [e.messages[: i + 1] for e, turns in zip(examples, answers, strict=True) for i in turns[:-1]]
-    texts = _render_all(tokenizer, [example.messages for example in examples], tools)
+    whole = [example.messages for example in examples]
+    texts = _render_all(tokenizer, whole, tools)
+    bare = _render_all(tokenizer, whole, None) if tools else [""] * len(texts)
     befores = iter(_render_all(tokenizer, opened, tools, answer_next=True))
     afters = iter(_render_all(tokenizer, closed, tools))
-    for example, text, turns in zip(examples, texts, answers, strict=True):
+    for example, text, plain, turns in zip(examples, texts, bare, answers, strict=True):
         answered: list[Answer] = []
-        faithful = True
+        faithful = spoken = True
         for i in turns:
             before, after = next(befores), text if i == turns[-1] else next(afters)
             faithful = faithful and text.startswith(after) and after.startswith(before)
+            spoken = spoken and _shows_calls(example.messages[i], text[len(before) : len(after)])
             answered.append((len(before), len(after), example.messages[i].complete))
-        silent = next((m for m in example.messages if m.tool_calls and not _shown(m, text)), None)
         if not faithful:
             yield "the chat template rewrites earlier turns, so the answer cannot be located in it"
-        elif silent:
+        elif not spoken:
             yield "the chat template leaves out tool calls, so the model would not learn them"
+        elif text == plain:
+            yield "the chat template leaves out the tools on offer, so the model would not see them"
         else:
             yield text, answered
 
 
-def _says(example: Example, words: Sequence[str]) -> bool:
-    return any(word in m.content for m in example.messages if m.role == "assistant" for word in words)
+def _template_marks(tokenizer: Any, stop_ids: frozenset[int]) -> list[str]:
+    """The special tokens that a text must not contain, because they would make or end a turn."""
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    used = {token for token in special if token in tokenizer.chat_template}
+    return sorted(used | set(tokenizer.convert_ids_to_tokens(sorted(stop_ids))))
 
 
-def _shown(message: Message, text: str) -> bool:
-    calls = json.loads(message.tool_calls or "[]")
-    return all(call["function"]["name"] in text for call in calls)
+def _said(example: Example, words: Sequence[str]) -> str | None:
+    return next(
+        (word for m in example.messages for word in words if word in m.content or word in (m.tool_calls or "")), None
+    )
+
+
+def _shows_calls(message: Message, rendered: str) -> bool:
+    return all(call["function"]["name"] in rendered for call in json.loads(message.tool_calls or "[]"))
 
 
 def _render_all(
@@ -208,14 +232,6 @@ def _place(row: _Pieces, answers: list[Answer], stop_ids: frozenset[int], start_
             return "the chat template ends the answer without the stop token, so the model would never learn to stop"
         spans.append((first[0], stop + 1 if complete else stop))
     return Encoded(ids, spans)
-
-
-def _without_first_exchange(example: Example) -> Example | None:
-    """The example without its first question and all that answers it; None when there is only one."""
-    asked = [i for i, message in enumerate(example.messages) if message.role == "user"]
-    if len(asked) < 2:
-        return None
-    return replace(example, messages=(*example.messages[: asked[0]], *example.messages[asked[1] :]))
 
 
 def _with_less_answer(tokenizer: Any, example: Example, excess: int) -> Example:

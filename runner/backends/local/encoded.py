@@ -8,12 +8,14 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+import transformers
 from datasets import Dataset
 
 from runner.backends.base import TokenCounts, Watch
@@ -21,7 +23,7 @@ from runner.backends.local.encode import Encoded, encode
 from runner.conversation import Example
 
 BATCH, AHEAD = 256, 2
-VERSION = 2  # of what `encode` makes of a row
+VERSION = 3  # of what `encode` makes of a row
 SCHEMA = pa.schema(
     {"input_ids": pa.list_(pa.int32()), "spans": pa.list_(pa.int32()), "labelled": pa.int32(), "problem": pa.string()}
 )
@@ -91,6 +93,7 @@ def encode_rows(
             except BaseException:
                 os.unlink(part.name)
                 raise
+        os.chmod(part.name, 0o644)  # another user of the cache may read it
         os.replace(part.name, path)
     dataset = Dataset.from_file(str(path))
     table = dataset.data
@@ -155,6 +158,8 @@ def _fingerprint(tokenizer: Any, stop_ids: frozenset[int], keys: np.ndarray) -> 
     """Names what the tokens follow from: the tokenizer, its template, the stop tokens and the rows."""
     digest = hashlib.sha256(f"{VERSION} {sorted(stop_ids)} {tokenizer.bos_token_id}".encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
-    digest.update(str(tokenizer.chat_template).encode())
+    template = str(tokenizer.chat_template)
+    today = date.today().isoformat() if "strftime_now" in template else ""
+    digest.update(f"{template} {tokenizer.special_tokens_map} {transformers.__version__} {today}".encode())
     digest.update(keys.tobytes())
     return digest.hexdigest()[:24]

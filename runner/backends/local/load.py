@@ -60,8 +60,9 @@ class LocalSession:
 
     def count_tokens(self, examples: Sequence[Example], watch: Watch) -> TokenCounts:
         """Exact counts; the rows stay encoded in the cache for training and scoring."""
-        self._rows = encode_rows(self.tokenizer, examples, self.stop_ids, self._cache, watch)
-        return self._rows.counts
+        rows = encode_rows(self.tokenizer, examples, self.stop_ids, self._cache, watch)
+        self._rows = max(self._rows or rows, rows, key=len)  # a few rows that were cut come after all the others
+        return rows.counts
 
     def shorten(self, example: Example, max_length: int) -> Example | None:
         """The example in at most `max_length` tokens, its earliest turns and the end of its answer left out."""

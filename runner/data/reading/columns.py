@@ -32,6 +32,14 @@ def has_column(row: Any, path: str) -> bool:
     return True
 
 
+def paths(row: Mapping[str, Any]) -> Iterator[str]:
+    """The row's columns, and the dotted paths one step into those that hold objects."""
+    for column, value in row.items():
+        yield str(column)
+        if isinstance(value, dict):
+            yield from (f"{column}.{key}" for key in value)
+
+
 def places(template: Template) -> Iterator[str]:
     """The columns that a template names, as often as it does."""
     for text in (template.system or "", template.prompt, template.completion):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,7 +11,7 @@ from typing import Literal
 
 from runner.data.reading.json_lines import DECODER, read_json_lines
 from runner.data.reading.json_list import read_json
-from runner.data.reading.lines import file_repairs, is_gzipped, lines, open_unpacked, suffix
+from runner.data.reading.lines import BROKEN, chunks, file_repairs, is_gzipped, lines, suffix
 from runner.data.reading.parquet import read_parquet
 from runner.data.reading.records import Record, damaged, rejected
 from runner.data.reading.tables import delimiter, read_table
@@ -51,6 +49,12 @@ FOREIGN = (
     (b"<html", "a web page"),
 )
 GIVE = "Give JSON Lines, JSON, CSV, TSV or Parquet (text may be gzipped)."
+FILL: dict[Container, str] = {
+    "csv": "Write a line that names the columns, such as prompt and completion, and below it one row a line.",
+    "parquet": "Write the file again, with its rows.",
+    "jsonl": 'Write one JSON object a line, for example {"prompt": "...", "completion": "..."}',
+}
+FILL |= {"tsv": FILL["csv"], "json": FILL["jsonl"]}
 RENAME = "Give the file that the name promises, or name it after what it is."
 
 
@@ -70,7 +74,7 @@ def read_records(path: Path, name: str) -> Reading:
     """
     try:
         container = _recognise(path, name)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except BROKEN as error:
         raise damaged(name, None, "gzip", error) from error
     except OSError as error:
         problem = Problem(
@@ -80,17 +84,17 @@ def read_records(path: Path, name: str) -> Reading:
             fix="Check that the file is there and that you may read it.",
         )
         raise RunnerError(problem, Exit.INPUT_MISSING) from error
-    return Reading(container=container, records=_guarded(READERS[container](path, name), path, name))
+    return Reading(container=container, records=_guarded(READERS[container](path, name), path, name, container))
 
 
-def _guarded(records: Iterator[Record], path: Path, name: str) -> Iterator[Record]:
+def _guarded(records: Iterator[Record], path: Path, name: str, container: Container) -> Iterator[Record]:
     """The records, the first with the file's repairs; damage, and a file without rows, become a problem."""
     last = None
     try:
         for record in records:
             yield record if last else replace(record, repairs=file_repairs(path))
             last = record.row
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except BROKEN as error:
         raise damaged(name, last, "gzip", error) from error
     except OSError as error:
         problem = Problem(
@@ -101,13 +105,12 @@ def _guarded(records: Iterator[Record], path: Path, name: str) -> Iterator[Recor
         )
         raise RunnerError(problem, Exit.IO) from error
     if last is None:
-        raise _empty(name)
+        raise _empty(name, container)
 
 
 def _recognise(path: Path, name: str) -> Container:
     packed, named = is_gzipped(path), NAMED.get(suffix(path))
-    with open_unpacked(path) as file:
-        start = file.read(64)
+    start = next(chunks(path), b"")[:64]
     if path.suffix.lower() == ".gz" and not packed:
         raise rejected("data/not-as-named", name, "The file is named .gz, but is not gzipped.", RENAME)
     if start.startswith(b"PAR1"):
@@ -123,10 +126,9 @@ def _recognise(path: Path, name: str) -> Container:
 
 
 def _recognise_text(path: Path, name: str, named: Container | None) -> Container:
-    full = (line for _, whole_line, _ in lines(path) if (line := whole_line.strip()))
-    first, second = [*islice(full, 2), b"", b""][:2]
+    first, second = _first_lines(path)
     if not first:
-        raise _empty(name)
+        raise _empty(name, named)
     if first[:1] in (b"{", b"["):
         return _json_or_jsonl(first, second, named)
     if named in ("json", "jsonl"):
@@ -136,6 +138,24 @@ def _recognise_text(path: Path, name: str, named: Container | None) -> Container
         what = "The file is not recognised: its first line is no JSON and no header with several columns."
         raise rejected("data/unknown-container", name, what, GIVE)
     return "tsv" if mark == "\t" else "csv"
+
+
+def _first_lines(path: Path) -> tuple[bytes, bytes]:
+    """The first two lines that are not blank, without their outer spaces; empty where there are none.
+
+    Where the packing is damaged inside the first, that is what there is of a JSON value.
+    """
+    found: list[bytes] = []
+    try:
+        for line in islice((line for _, full, _ in lines(path) if (line := full.strip())), 2):
+            found.append(line)
+    except BROKEN:
+        start = b"" if found else next(chunks(path), b"").strip()
+        if not found and start[:1] not in (b"{", b"["):
+            raise
+        found = found or [start]
+    first, second = [*found, b"", b""][:2]
+    return first, second
 
 
 def _json_or_jsonl(first: bytes, second: bytes, named: Container | None) -> Container:
@@ -166,6 +186,5 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _empty(name: str) -> RunnerError:
-    fix = 'Write one JSON object a line, for example {"prompt": "...", "completion": "..."}'
-    return rejected("data/empty", name, "The data file has no rows.", fix)
+def _empty(name: str, container: Container | None) -> RunnerError:
+    return rejected("data/empty", name, "The data file has no rows.", FILL[container or "jsonl"])

@@ -8,6 +8,7 @@ from typing import Any
 
 CONTROL = bytes(set(range(32)) - set(b"\t\n\r")) + b"\x7f"
 MADE_TEXT = "a number or truth value as content was made text"
+JOINED = "a list of texts was joined"
 CLEANED = "control characters were removed"
 LINE_ENDS = "line ends were made plain"
 
@@ -20,6 +21,8 @@ def content_text(content: Any, role: str, number: int, repairs: Repairs) -> str:
     Raises ValueError with the reason when message `number` has no text.
     """
     if isinstance(content, list) and content:
+        if all(isinstance(part, str) for part in content):
+            repairs[JOINED] = None
         return "\n".join(_part(part, role, number) for part in content)
     text = scalar_text(content)
     if text is None:

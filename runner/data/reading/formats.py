@@ -40,6 +40,10 @@ class Format:
         """`instruction and output`."""
         return " and ".join(" or ".join(names) for names in self.keys)
 
+    def has_keys(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has every key, whatever its value."""
+        return not any(row.keys().isdisjoint(names) for names in self.keys)
+
     def fits(self, row: Mapping[str, Any]) -> bool:
         """Whether the row has every key, with a value."""
         return bool(self.keys) and all(any(row.get(key) is not None for key in names) for names in self.keys)
@@ -93,6 +97,8 @@ def _sharegpt_turn(turn: Any, number: int) -> Any:
 
 
 def _alpaca(row: Mapping[str, Any], template: Template | None) -> Turns:
+    for key in ("instruction", "input", "output"):
+        _refuse_texts(row.get(key), key)
     question, more = row["instruction"], row.get("input")
     if isinstance(more, str) and more.strip():
         question = f"{_text(question)}\n\n{more}" if question not in (None, "") else more
@@ -102,6 +108,9 @@ def _alpaca(row: Mapping[str, Any], template: Template | None) -> Turns:
     history = row.get("history") or []
     if not isinstance(history, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in history):
         raise ValueError("'history' is not a list of pairs")
+    for pair in history:
+        for text in pair:
+            _refuse_texts(text, "history")
     for asked, answered in [*history, (question, row["output"])]:
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
     return turns, row.get("tools")
@@ -125,6 +134,12 @@ def _columns(row: Mapping[str, Any], template: Template | None) -> Turns:
 def _system(text: Any) -> Iterator[dict[str, Any]]:
     if text is not None and text != "":
         yield {"role": "system", "content": text}
+
+
+def _refuse_texts(value: Any, key: str) -> None:
+    """Raises ValueError for a list of texts: it may hold alternatives, which joined would teach an answer of none."""
+    if isinstance(value, list) and any(isinstance(part, str) for part in value):
+        raise ValueError(f"a list stands where one text belongs ('{key}')")
 
 
 def _text(value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.data.reading.json_lines import DECODER, json_reason, refuse_halves
-from runner.data.reading.lines import chunks
+from runner.data.reading.lines import BROKEN, chunks
 from runner.data.reading.records import HALF, LIMIT, TOO_LONG, Record, listed, one_line, rejected
 from runner.errors import RunnerError
 
@@ -19,7 +19,28 @@ TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]|[^\s,:"\[\]{}]+', re.
 
 def read_json(path: Path, name: str) -> Iterator[Record]:
     """The elements of the file's list; an object without a list of objects is one row."""
-    text = b"".join(chunks(path)).decode("utf-8", "surrogateescape")
+    raw, damage = _readable(path)
+    try:
+        yield from _records(raw.decode("utf-8", "surrogateescape"), name)
+    except RunnerError:
+        if damage is None:
+            raise
+    if damage is not None:
+        raise damage
+
+
+def _readable(path: Path) -> tuple[bytes, Exception | None]:
+    """The file's bytes up to where its packing is damaged, and that damage."""
+    pieces: list[bytes] = []
+    try:
+        for piece in chunks(path):
+            pieces.append(piece)
+    except BROKEN as error:
+        return b"".join(pieces), error
+    return b"".join(pieces), None
+
+
+def _records(text: str, name: str) -> Iterator[Record]:
     at = _skip(text, 0)
     inner = _inner_list(text, at, name) if text[at : at + 1] == "{" else at
     if inner is None or text[inner : inner + 1] != "[":

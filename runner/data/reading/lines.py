@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -13,6 +14,7 @@ from runner.data.reading.records import EXCERPT, LIMIT
 
 CHUNK = 1 << 20
 KEPT = 4 * EXCERPT  # bytes of a line that is too long, enough for its excerpt
+BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)  # what reading a damaged gzip file raises
 BOM_REMOVED = "a byte-order mark was removed"
 BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -40,16 +42,35 @@ def open_unpacked(path: Path) -> io.BufferedIOBase:
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    """The file unpacked and in UTF-8, in pieces, without its byte-order mark; what is not text stays not UTF-8."""
+    """The file unpacked and in UTF-8, in pieces, without its byte-order mark; what is not text stays not UTF-8.
+
+    Raises one of BROKEN where the packing is damaged, after the pieces before that.
+    """
     with open_unpacked(path) as stream:
-        head = stream.read(CHUNK)
+        rest = _pieces(stream)
+        head = next(rest, b"")
         bom, encoding = _encoding(head)
-        rest = iter(lambda: stream.read(CHUNK), b"")
         if encoding == "utf-8":
             yield head.removeprefix(bom)
             yield from rest
         else:
             yield from _transcoded(chain([head], rest), encoding)
+
+
+def _pieces(stream: io.BufferedIOBase) -> Iterator[bytes]:
+    """CHUNK bytes at a time, fewer before the end or the damage."""
+    more = b"-"
+    while more:
+        piece = bytearray()
+        try:
+            while len(piece) < CHUNK and (more := stream.read1(CHUNK - len(piece))):
+                piece += more
+        except BROKEN:
+            if piece:
+                yield bytes(piece)
+            raise
+        if piece:
+            yield bytes(piece)
 
 
 def file_repairs(path: Path) -> tuple[str, ...]:

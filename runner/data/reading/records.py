@@ -54,8 +54,8 @@ def rejected(
 
 
 def damaged(name: str, last: int | None, container: str, error: BaseException) -> RunnerError:
-    """The file's packing is broken after its row `last` (65)."""
-    good = f" after row {last}, the last that is whole" if last else " from its beginning"
+    """The file's packing is broken after its row `last`, None where that is not known (65)."""
+    good = f" after row {last}, the last that could be read" if last else ""
     detail = one_line(str(error)) or type(error).__name__
     what = f"The {container} file is damaged or cut{good}: {detail.rstrip('.')}."
     return rejected("data/corrupt", name, what, "Copy or download the file again.", last)

@@ -12,7 +12,7 @@ from runner.conversation import Example, Message
 from runner.data.reading.columns import look_up
 from runner.data.reading.containers import Container, read_records
 from runner.data.reading.contents import scalar_text
-from runner.data.reading.detect import LOOKED_AT, detect
+from runner.data.reading.detect import LOOKED_AT, check_columns, detect
 from runner.data.reading.formats import convert
 from runner.data.reading.local import LocalFile
 from runner.data.reading.records import Record
@@ -51,6 +51,7 @@ def read_rows(source: SourcePlan, file: LocalFile) -> Source:
     reading = read_records(file.path, file.name)
     head = _head(reading.records)
     detection = detect(head, source.format, source.template, file.name)
+    check_columns(head, source, file.name)
     return Source(
         container=reading.container,
         format=detection.format,

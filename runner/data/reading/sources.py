@@ -9,12 +9,11 @@ from pathlib import Path
 
 from runner.data.reading.download import Say, download
 from runner.data.reading.hub import fetch_dataset
-from runner.data.reading.local import LocalFile, measure
+from runner.data.reading.local import DATA_FILE, LocalFile, measure
 
 PAUSES = (1.0, 4.0)  # seconds before the second and the third try
 URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
 HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*@[^\s:@]+(:\w[\w.-]*)?")
-DATA_FILE = re.compile(r"\.(jsonl|ndjson|json|csv|tsv|tab|parquet|txt|gz)$", re.IGNORECASE)
 
 
 def fetch(source: str, cache: Path, say: Say, key: str = "data.train", pauses: Sequence[float] = PAUSES) -> LocalFile:

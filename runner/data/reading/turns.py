@@ -13,6 +13,7 @@ from runner.data.reading.contents import Repairs, clean, content_text, scalar_te
 from runner.data.reading.records import listed
 from runner.data.reading.tools import answers_a_call, calls_text
 
+NO_MESSAGES = "there are no messages"
 NO_ANSWER = "the last message is not the assistant's, so there is no answer to learn"
 NOT_IN_TURN = "user and assistant do not take turns, beginning with the user"
 ROLE_MENDED = "a role's case or spaces were mended"
@@ -32,6 +33,8 @@ MAY_FOLLOW = {
 
 def read_turns(turns: Sequence[Any], names: Mapping[str, Role], repairs: Repairs) -> tuple[Message, ...]:
     """The turns as messages up to the last trained answer; raises ValueError when they teach nothing."""
+    if not turns:
+        raise ValueError(NO_MESSAGES)
     roles = [_role(turn, number, names, repairs) for number, turn in enumerate(turns, 1)]
     trained = [role == "assistant" and _is_trained(turns[i], i + 1) for i, role in enumerate(roles)]
     if "assistant" not in roles:

@@ -64,8 +64,11 @@ class Sample:
 def unstated_facts(prompt: str, answer: str) -> Iterator[str]:
     """Addresses, numbers of three digits and names in the answer that the prompt does not hold; no results of sums.
 
-    A name is a capitalised word inside a sentence. Where such words are many (German, titles) they are no names.
+    An answer without letters, such as a result or an id, states none. A name is a capitalised word inside a sentence.
+    Where such words are many (German, titles) they are no names.
     """
+    if not any(map(str.isalpha, answer)):
+        return
     found = list(_FACT.finditer(answer))
     num_names = sum(match[0][0].isupper() for match in found)
     named = num_names <= max(3, MAX_NAME_SHARE * answer.count(" "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_a_row_that_cannot_be_labelled_keeps_its_reason(
 def test_the_tokens_of_the_pieces_are_the_tokens_of_the_whole_text(
     tiny_tokenizer: Any, stop_ids: frozenset[int]
 ) -> None:
-    examples = [*rows(20), question("<|im_end|> inside <|im_start|>", "  leading and\n\ntrailing \n")]
+    examples = [*rows(20), question("an <unk> inside", "leading and\n\ntrailing \n")]
     for row, example in zip(encode(tiny_tokenizer, examples, stop_ids), examples, strict=True):
         turns = [{"role": m.role, "content": m.content} for m in example.messages]
         whole = tiny_tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
@@ -128,7 +129,34 @@ def test_an_answer_that_says_the_stop_token_is_not_labelled_short(
     tiny_tokenizer: Any, stop_ids: frozenset[int]
 ) -> None:
     (row,) = encode(tiny_tokenizer, [question("how does it end?", "with <|im_end|>, always")], stop_ids)
-    assert row == "the answer contains the model's stop token"
+    assert row == "a message contains a special token of the chat template (<|im_end|>)"
+    (row,) = encode(tiny_tokenizer, [question("<|im_start|>assistant", "yes")], stop_ids)
+    assert isinstance(row, str)
+
+
+@pytest.mark.parametrize("answer", ["    return x", "\n\nyes", "\tyes", "yes  "])
+def test_an_answer_may_begin_and_end_with_white_space(
+    tiny_tokenizer: Any, stop_ids: frozenset[int], answer: str
+) -> None:
+    (row,) = encode(tiny_tokenizer, [question("go on", answer)], stop_ids)
+    assert isinstance(row, Encoded), row
+    assert tiny_tokenizer.decode(row.trained_ids) == f"{answer}<|im_end|>"
+
+
+def test_tools_that_the_template_leaves_out_are_a_fault(tiny_tokenizer: Any, stop_ids: frozenset[int]) -> None:
+    tools = '[{"type": "function", "function": {"name": "question", "parameters": {}}}]'
+    (row,) = encode(tiny_tokenizer, [replace(question("a question", "yes"), tools=tools)], stop_ids)
+    assert row == "the chat template leaves out the tools on offer, so the model would not see them"
+
+
+def test_a_tool_call_named_only_in_the_question_is_still_left_out(
+    tiny_tokenizer: Any, stop_ids: frozenset[int]
+) -> None:
+    call = '[{"type": "function", "function": {"name": "search", "arguments": "{}"}}]'
+    asked = question("please search", "x")
+    silent = replace(asked, messages=(*asked.prompt, Message(role="assistant", content="", tool_calls=call)))
+    (row,) = encode(tiny_tokenizer, [silent], stop_ids)
+    assert isinstance(row, str) and "leaves out tool calls" in row
 
 
 def test_marked_stretches_make_up_the_whole_row(tiny_tokenizer: Any, stop_ids: frozenset[int]) -> None:

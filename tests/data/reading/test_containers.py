@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from runner.data.reading.containers import read_records
-from runner.data.reading.records import LIMIT, TOO_LONG, one_line
-from runner.errors import Exit
+from runner.data.reading.records import LIMIT, TOO_LONG, Record, one_line
+from runner.errors import Exit, RunnerError
 from tests.data.reading.files import BOM, CSV, PAIR, VALUE, Put, parquet, problem, read, values
 
 
@@ -135,7 +135,54 @@ def test_a_gzip_file_that_is_cut_late_names_the_last_good_row(put: Put) -> None:
     text = "".join(f'{{"n": "{zlib.crc32(str(i).encode())}"}}\n' for i in range(300_000))
     found = problem(put(gzip.compress(text.encode(), 1)[:-1000], "rows.jsonl.gz"), "data/corrupt")
     assert found.where.line and 100_000 < found.where.line < 300_000
-    assert f"after row {found.where.line}, the last that is whole" in found.what
+    assert f"after row {found.where.line}, the last that could be read" in found.what
+
+
+ROWS = "".join(f'{{"n": "{zlib.crc32(str(i).encode())}"}}\n' for i in range(200))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "least"),
+    [
+        ("rows.jsonl.gz", ROWS, 1),
+        ("rows.json.gz", f"[{','.join(ROWS.splitlines())}]", 1),
+        ("rows.csv.gz", "n,m\n" + "".join(f"{zlib.crc32(str(i).encode())},2\n" for i in range(200)), 2),
+    ],
+)
+def test_a_small_gzip_file_that_is_cut_gives_the_rows_before_the_cut(
+    put: Put, name: str, text: str, least: int
+) -> None:
+    raw = gzip.compress(text.encode())
+    records: list[Record] = []
+    reading = read_records(path := put(raw[:-100], name), name)
+    with pytest.raises(RunnerError, match="gzip file is damaged or cut after row"):
+        records.extend(reading.records)
+    assert len(records) > 100 and all(record.reason is None for record in records)
+    last = problem(path, "data/corrupt").where.line
+    assert last == records[-1].row == len(records) + least - 1
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json.gz", "rows.gz"])
+@pytest.mark.parametrize("keep", [12, 40])
+def test_a_gzip_file_without_a_row_before_the_damage_names_none(put: Put, name: str, keep: int) -> None:
+    text = json.dumps([{"n": zlib.crc32(str(i).encode())} for i in range(100)])
+    found = problem(put(gzip.compress(text.encode())[:keep], name), "data/corrupt")
+    assert found.where.line is None and "damaged or cut: " in found.what
+
+
+@pytest.mark.parametrize(
+    ("raw", "name", "cure"),
+    [
+        ("prompt,completion\n", "rows.csv", "below it one row a line"),
+        ("prompt\tcompletion\n", "rows.tsv", "below it one row a line"),
+        ("", "rows.csv", "a line that names the columns"),
+        ("", "rows.jsonl", "one JSON object a line"),
+        ("[]", "rows.json", "one JSON object a line"),
+        ("", "rows.parquet", "Write the file again"),
+    ],
+)
+def test_a_file_without_rows_is_cured_in_its_own_container(put: Put, raw: str, name: str, cure: str) -> None:
+    assert cure in problem(put(raw, name), "data/empty").fix
 
 
 @pytest.mark.parametrize("text", ["a\nb\r\x1b[31mc\u2028d\0", "x" * 500, "\udcff", " \t "])

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from runner.data.reading import FORMATS
-from runner.data.reading.detect import detect
+from runner.data.reading.detect import check_columns, detect
 from runner.data.reading.records import Record
 from runner.errors import Exit, Problem, RunnerError
-from runner.plan import Template
+from runner.plan import SourcePlan, Template
 from tests.data.reading.talks import ANSWER, SHAREGPT, TEMPLATE, USER, chat
 
 # Which format?
@@ -100,7 +100,7 @@ def test_a_file_of_which_no_row_can_be_read_has_no_format() -> None:
 
 
 def test_a_format_that_is_named_is_taken_at_its_word() -> None:
-    found = detect(records(ROWS["alpaca"]), "chat", None, "x")
+    found = detect(records(*[ROWS["alpaca"]] * 5, ROWS["chat"]), "chat", None, "x")
     assert (found.format, found.evidence) == ("chat", "chat: named by data.format")
 
 
@@ -116,3 +116,99 @@ def test_a_template_names_columns_that_some_row_must_have(wanted: str) -> None:
 
 def test_columns_without_a_template_are_a_problem() -> None:
     assert undetected([{"a": 1}], "columns").code == "data/no-template"
+
+
+PAIRED = 'data.template: {prompt: "{{prompt}}", completion: "{{chosen}}"}'
+
+
+@pytest.mark.parametrize(
+    ("row", "fix"),
+    [
+        (
+            {"Prompt": "a", "Completion": "b"},
+            "Did you mean 'prompt' where 'Prompt' stands and 'completion' where 'Completion' stands? "
+            "Else write data.template.",
+        ),
+        ({"prompt": "a", "completions": "b"}, "Did you mean 'completion' where 'completions' stands? "),
+        ({"prompt": "a", "response": "b"}, '{prompt: "{{prompt}}", completion: "{{response}}"}'),
+        ({"Prompt": "a", "answer": "b"}, '{prompt: "{{Prompt}}", completion: "{{answer}}"}'),
+        ({"prompt": None, "completion": "a"}, "continued pre-training on plain text is not supported"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, PAIRED),
+        ({"chosen": "b", "rejected": "c"}, FORMATS["prompt_completion"].shape),
+        ({"prompt": "a", "chosen": [], "rejected": []}, FORMATS["prompt_completion"].shape),
+    ],
+)
+def test_the_hint_quotes_the_column_as_it_is_written(row: dict[str, Any], fix: str) -> None:
+    found = undetected([row] * 3).fix
+    assert fix in found
+    assert not any(f"'{key}' where '{key}'" in found for key in row)
+    assert ("Preference data (chosen and rejected) is not supported yet" in found) == ("rejected" in row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"text": "a"}, {"text": "a", "id": 7}, {"text": "a", "url": "b", "n": 1.5}, {"text": "a", "answer": ""}, {"a": 1}],
+)
+def test_one_text_is_no_question_and_answer(row: dict[str, Any]) -> None:
+    found = undetected([row] * 3).fix
+    assert "{{" not in found and "a question and an answer" in found and "plain text is not supported" in found
+
+
+@pytest.mark.parametrize(
+    ("row", "template"),
+    [
+        ({"text": "a", "label": 1}, '{prompt: "{{text}}", completion: "{{label}}"}'),
+        ({"id": "7", "answer": "b", "response": "c"}, '{prompt: "{{response}}", completion: "{{answer}}"}'),
+        ({"title": "a", "question": "b"}, '{prompt: "{{question}}", completion: "{{title}}"}'),
+    ],
+)
+def test_a_proposed_template_names_two_columns(row: dict[str, Any], template: str) -> None:
+    assert undetected([row]).fix == f"Write data.template, for example {template}"
+
+
+@pytest.mark.parametrize(
+    ("row", "what", "fix"),
+    [
+        (ROWS["alpaca"], "has messages (looked at: 3).", "Write data.format: alpaca (alpaca: 3 of 3 rows"),
+        ({**ROWS["alpaca"], **ROWS["sharegpt"]}, "has messages", "Write data.format: alpaca or sharegpt ("),
+        ({"mesages": []}, "columns are: mesages.", "Else write data.template; a template needs data.format: columns."),
+        (
+            {"question": "a", "answer": "b"},
+            "question, answer.",
+            '"{{answer}}"}; a template needs data.format: columns.',
+        ),
+        ({"text": "a"}, "columns are: text.", "a question and an answer"),
+        ([1], "none is an object with keys.", "Write rows such as "),
+    ],
+)
+def test_a_named_format_that_fits_no_row_is_one_problem(row: Any, what: str, fix: str) -> None:
+    found = undetected([row] * 3, "chat")
+    assert (found.code, found.where.key) == ("data/wrong-format", "data.format")
+    assert found.what.startswith("The format 'chat' is named, but none of the first rows has messages")
+    assert what in found.what and fix in found.fix
+
+
+@pytest.mark.parametrize("key", ["group_by", "class_by"])
+@pytest.mark.parametrize(
+    ("path", "fix"),
+    [
+        ("Custmer", "Did you mean 'customer'? The columns are: customer, meta."),
+        ("meta.kinds", "Did you mean 'meta.kind'? The columns are: customer, meta."),
+        ("xyz", "The columns are: customer, meta."),
+    ],
+)
+def test_a_column_of_groups_or_classes_that_no_row_has_is_one_problem(key: str, path: str, fix: str) -> None:
+    rows = records(*[{"customer": "a", "meta": {"kind": 1}}] * 3)
+    named: dict[str, Any] = {key: path}
+    with pytest.raises(RunnerError) as caught:
+        check_columns(rows, SourcePlan(source="x", **named), "rows.jsonl")
+    (found,) = caught.value.problems
+    assert (caught.value.exit_code, found.code) == (Exit.DATA_REJECTED, "data/unknown-column")
+    assert (found.where.path, found.where.key) == ("rows.jsonl", f"data.{key}")
+    assert (found.what, found.fix) == (f"None of the first rows has the column '{path}' (looked at: 3).", fix)
+
+
+def test_a_column_of_groups_that_one_row_has_is_a_matter_of_rows() -> None:
+    rows = records({"a": 1}, {"customer": None}, 7)
+    check_columns(rows, SourcePlan(source="x", group_by="customer"), "x")
+    check_columns(records(7), SourcePlan(source="x", group_by="customer"), "x")

@@ -95,6 +95,7 @@ def test_the_example_of_a_format_has_its_shape(name: str) -> None:
         ("sharegpt", {"conversation": {}}, "'conversation' is not a list"),
         ("sharegpt", {"a": 1}, "no 'conversations' (format sharegpt; the row has the keys: a)"),
         ("sharegpt", {"conversations": [{"from": "human"}]}, "a message has not the keys from and value (message 1)"),
+        ("sharegpt", {"conversations": []}, "there are no messages"),
         ("sharegpt", {"conversations": [7]}, "a message has not the keys role and content (message 1)"),
         (
             "sharegpt",
@@ -113,9 +114,16 @@ def test_the_example_of_a_format_has_its_shape(name: str) -> None:
         (
             "alpaca",
             {"instruction": "a", "input": ["b"], "output": "b"},
-            "a message has no text as content (message 1, user)",
+            "a list stands where one text belongs ('input')",
         ),
         ("alpaca", {"instruction": "a", "output": "b", "history": [["a"]]}, "'history' is not a list of pairs"),
+        ("alpaca", {"instruction": "a", "output": ["b", "c"]}, "a list stands where one text belongs ('output')"),
+        ("alpaca", {"instruction": ["a"], "output": "b"}, "a list stands where one text belongs ('instruction')"),
+        (
+            "alpaca",
+            {"instruction": "a", "output": "b", "history": [["a", ["b", "c"]]]},
+            "a list stands where one text belongs ('history')",
+        ),
         ("alpaca", {"instruction": "a", "output": "b", "history": "ab"}, "'history' is not a list of pairs"),
         (
             "prompt_completion",

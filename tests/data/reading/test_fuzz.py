@@ -283,6 +283,7 @@ def test_ten_thousand_files_that_were_harmed_end_in_rows_or_in_a_problem(tmp_pat
         "data/packed-parquet",
         "data/several-lists",
         "data/unknown-column",
+        "data/wrong-format",
         "data/no-template",
         "data/unknown-container",
     }

@@ -136,7 +136,7 @@ def test_groups_and_classes_are_single_values_of_the_row(
 
 @pytest.mark.parametrize("value", [PAIR, {**PAIR, "meta": 7}, {**PAIR, "meta": {}}, {**PAIR, "meta.customer": " "}])
 def test_a_row_without_its_group_is_rejected(tmp_path: Path, value: Any) -> None:
-    (row,) = rows_of(tmp_path, value, group_by="meta.customer")
+    row, _ = rows_of(tmp_path, value, {**PAIR, "meta.customer": "Ada"}, group_by="meta.customer")
     assert row.reason == "no 'meta.customer' (data.group_by)"
 
 
@@ -159,10 +159,21 @@ def test_a_template_makes_rows_of_any_columns(tmp_path: Path) -> None:
 
 
 def test_a_format_that_is_written_is_not_guessed(tmp_path: Path) -> None:
-    (row,) = rows_of(tmp_path, PAIR, format="chat")
+    row, _ = rows_of(tmp_path, PAIR, CHAT, format="chat")
     assert row.reason == "no 'messages' (format chat; the row has the keys: prompt, completion)"
     (row,) = rows_of(tmp_path, "wrong", format="chat")
     assert row.reason == "not JSON: Expecting value at column 1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"format": "chat"}, "format"), ({"group_by": "customer"}, "group_by"), ({"class_by": "kind"}, "class_by")],
+)
+def test_what_the_manifest_names_and_no_row_has_is_told_once(tmp_path: Path, settings: Any, key: str) -> None:
+    with pytest.raises(RunnerError) as caught:
+        rows_of(tmp_path, *[PAIR] * 300, "wrong", **settings)
+    (problem,) = caught.value.problems
+    assert (problem.where.key, caught.value.exit_code) == (f"data.{key}", Exit.DATA_REJECTED)
 
 
 @pytest.mark.parametrize(

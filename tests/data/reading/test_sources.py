@@ -75,3 +75,24 @@ def test_a_misspelt_file_name_names_its_neighbours(tmp_path: Path) -> None:
     with pytest.raises(RunnerError) as caught:
         fetch(str(tmp_path / "x"), tmp_path, print, key="data.test")
     assert caught.value.problems[0].where.key == "data.test"
+
+
+HUB_HINT = "A hub dataset is written org/name@revision[:split], such as org/name@main."
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("org/name", True), ("org/name.jsonl", False), ("name", False), ("a/org/name", False), ("data/name", False)],
+)
+def test_a_missing_file_that_is_written_like_a_hub_dataset_says_how_one_is_written(
+    tmp_path: Path, source: str, told: bool
+) -> None:
+    """The manifest's paths come absolute, so that a folder which is not there shows what was written."""
+    (tmp_path / "data").mkdir()
+    assert (HUB_HINT in fault(str(tmp_path / source), tmp_path).problems[0].fix) is told
+
+
+def test_a_relative_name_like_a_hub_dataset_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org").mkdir()
+    assert HUB_HINT in fault("org/name", tmp_path).problems[0].fix

@@ -19,6 +19,7 @@ NO_ROLE = "a role is not one of system, user, assistant, tool"
     [
         (chat((" User", "Hi?"), ("ASSISTANT", "Ho.")), [USER, ANSWER], turns.ROLE_MENDED),
         (chat(USER, ("assistant", 7)), [USER, ("assistant", "7")], contents.MADE_TEXT),
+        (chat(USER, ("assistant", ["a", "b"])), [USER, ("assistant", "a\nb")], contents.JOINED),
         (chat(("user", True), ANSWER), [("user", "true"), ANSWER], contents.MADE_TEXT),
         (chat(("system", " \n"), USER, ANSWER), [USER, ANSWER], turns.EMPTY_SYSTEM),
         (chat(("system", ""), SYSTEM, USER, ANSWER), [SYSTEM, USER, ANSWER], turns.EMPTY_SYSTEM),
@@ -69,7 +70,7 @@ def test_what_can_be_mended_is_mended_and_told(row: Any, expected: list[tuple[st
         (chat(SYSTEM, SYSTEM, USER, ANSWER), "a system message stands after the first"),
         (chat(USER, SYSTEM, ANSWER), "a system message stands after the first"),
         (chat(USER, ("tool", "42"), ANSWER), "a tool message answers no call (message 2)"),
-        (chat(), "the last message is not the assistant's, so there is no answer to learn"),
+        (chat(), "there are no messages"),
         (chat(SYSTEM), "the last message is not the assistant's, so there is no answer to learn"),
         (chat(USER), "the last message is not the assistant's, so there is no answer to learn"),
         (chat(ANSWER), "the conversation does not begin with the user (message 1, assistant)"),
