@@ -23,7 +23,7 @@ from runner.data.split import split_key
 from runner.plan import SourcePlan
 
 BATCH = 1024
-VERSION = 4  # of what is made of a row
+VERSION = 5  # of what is made of a row
 ROWS = pa.schema({"row": pa.int64(), "excerpt": pa.string(), "reason": pa.string(), "repairs": pa.string()})
 EXAMPLES = pa.schema(
     {

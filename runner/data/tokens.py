@@ -40,8 +40,8 @@ class TokenReport:
 
 
 # Tokens a character, for letters and spaces, digits, other ASCII, and everything else; and those that a template puts
-# around a turn. Against the embedded model's tokenizer on thirteen kinds of text (English, code, JSON, numbers, Russian,
-# Chinese, Korean, emoji) the true number was 0.82 to 2.17 times the estimate.
+# around a turn. Against the embedded model's tokenizer, on thirteen kinds of text (English, code, JSON, numbers,
+# Russian, Chinese, Korean, emoji), the true number was 0.82 to 2.17 times the estimate.
 LETTER, DIGIT, SIGN, OTHER = 0.22, 0.7, 0.5, 1.2
 TURN_TOKENS = 6
 BAND = 2.2
