@@ -101,8 +101,10 @@ class _Pieces:
         return list(chain.from_iterable(encoding.ids for encoding in self._encodings))
 
     def token_at(self, char: int) -> tuple[int, int] | None:
-        """Number of the token that a character belongs to, and where that token begins; None: to no token."""
+        """Number of the token that a character belongs to, and where that token begins; None: not known, or to none."""
         i = bisect_right(self._chars, char) - 1
+        if char == self._chars[i]:
+            return self._tokens[i], char
         token = self._encodings[i].char_to_token(char - self._chars[i])
         if token is None:
             return None
@@ -115,21 +117,24 @@ def _tokenize(tokenizer: Any, rows: Sequence[tuple[str, list[Answer]]]) -> list[
     A tokenizer never joins characters across a special token, so the pieces' tokens are the whole text's (a test). An
     answer is a piece by itself, as it is when the model writes it behind the prompt.
     """
-    split = _splitter(tokenizer)
+    split, backend = _splitter(tokenizer), tokenizer.backend_tokenizer
+    if split is None:
+        return [_Pieces([text], [backend.encode(text, add_special_tokens=False)]) for text, _ in rows]
     pieces = [[piece for piece in split(text, [begin for begin, _, _ in answers]) if piece] for text, answers in rows]
     different = list(dict.fromkeys(chain.from_iterable(pieces)))
-    encodings = tokenizer.backend_tokenizer.encode_batch(different, add_special_tokens=False)
+    # Fast: without the characters' places, which nobody asks for where every answer begins a piece.
+    encodings = backend.encode_batch_fast(different, add_special_tokens=False)
     known = dict(zip(different, encodings, strict=True))
     return [_Pieces(some, [known[piece] for piece in some]) for some in pieces]
 
 
-def _splitter(tokenizer: Any) -> Callable[[str, list[int]], list[str]]:
-    """Divides a text at its special tokens and at the places given, for tokenizers that take pieces as they are."""
+def _splitter(tokenizer: Any) -> Callable[[str, list[int]], list[str]] | None:
+    """Divides a text at its special tokens and at the places given; None: the tokenizer must see the text whole."""
     special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
     joins = any(token.lstrip or token.rstrip or token.single_word for token in special)
     whole = "Metaspace" in str(tokenizer.backend_tokenizer.pre_tokenizer) or tokenizer.backend_tokenizer.normalizer
     if joins or whole or not special:
-        return lambda text, places: [text]
+        return None
     longest_first = sorted(map(str, special), key=len, reverse=True)
     split = re.compile(f"({'|'.join(map(re.escape, longest_first))})").split
     return lambda text, places: [
@@ -188,13 +193,17 @@ def _template_marks(tokenizer: Any, stop_ids: frozenset[int]) -> list[str]:
 
 
 def _said(example: Example, words: Sequence[str]) -> str | None:
-    return next(
-        (word for m in example.messages for word in words if word in m.content or word in (m.tool_calls or "")), None
-    )
+    text = "\n".join(m.content if m.tool_calls is None else f"{m.content}\n{m.tool_calls}" for m in example.messages)
+    for word in words:
+        if word in text:
+            return word
+    return None
 
 
 def _shows_calls(message: Message, rendered: str) -> bool:
-    return all(call["function"]["name"] in rendered for call in json.loads(message.tool_calls or "[]"))
+    if message.tool_calls is None:
+        return True
+    return all(call["function"]["name"] in rendered for call in json.loads(message.tool_calls))
 
 
 def _render_all(

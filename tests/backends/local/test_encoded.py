@@ -221,3 +221,11 @@ def test_nothing_is_left_of_an_answer_that_has_no_room(tiny_tokenizer: Any, stop
 
 def test_the_ids_are_read_from_disk_as_they_were_made(stored: EncodedRows) -> None:
     assert np.concatenate([row.input_ids for row in stored]).max() < 300
+
+
+def test_a_tokenizer_that_must_see_texts_whole_places_the_same_spans(
+    tiny_tokenizer: Any, stop_ids: frozenset[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_pieces = encode(tiny_tokenizer, rows(30), stop_ids)
+    monkeypatch.setattr("runner.backends.local.encode._splitter", lambda tokenizer: None)
+    assert encode(tiny_tokenizer, rows(30), stop_ids) == in_pieces
