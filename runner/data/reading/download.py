@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,7 @@ def download(url: str, cache: Path, say: Say, key: str, pauses: Sequence[float])
     shown = shown_url(url)
     _refuse_patterns(url, shown, key)
     path = cache / "downloads" / hashlib.sha256(url.encode("utf-8", "replace")).hexdigest()[:32] / _file_name(shown)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()  # a cache that cannot be written shows here, apart from a source that cannot be read
