@@ -75,7 +75,7 @@ def first_parts(entries: Sequence[Entry], split: SplitPlan, seed: int) -> np.nda
     given = {entry.role for entry in entries}
     shares = {part: 0.0 if part in given else getattr(split, part) for part in ("dev", "test")}
     parts = divide(column(entries, "split_key"), seed, shares["dev"], shares["test"])
-    roles = spread(entries, [ROLES.index(entry.role) for entry in entries])
+    roles = _roles(entries)
     return np.where(roles == TRAIN, parts, np.where(roles == MIX, TRAIN, roles)).astype(np.int8)
 
 
@@ -93,7 +93,7 @@ def divide_rows(
     `parts` (N,) are the first parts, `usable` (N,) says which examples can be used at all.
     """
     keys, words = column(entries, "split_key"), column(entries, "words_key")
-    roles = spread(entries, [ROLES.index(entry.role) for entry in entries])
+    roles = _roles(entries)
     pairs = _pairs(entries, split, cache, watch)
     pairs = pairs[usable[pairs].all(axis=1)]
     rank = np.where(usable, _RANKS[roles, parts], IGNORED)
@@ -125,6 +125,11 @@ def divide_rows(
 def spread(entries: Sequence[Entry], values: Sequence[float]) -> np.ndarray:
     """A value of each file as a value of each of its examples."""
     return np.repeat(np.asarray(values), [entry.file.num_examples for entry in entries])
+
+
+def _roles(entries: Sequence[Entry]) -> np.ndarray:
+    """What each example was given for, as its place in ROLES."""
+    return spread(entries, [ROLES.index(entry.role) for entry in entries])
 
 
 def column(entries: Sequence[Entry], name: str) -> np.ndarray:

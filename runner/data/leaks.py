@@ -34,12 +34,11 @@ def near_finding(division: Division, place: Places) -> Iterator[Finding]:
     """The near-duplicates, those that were withheld included."""
     rows = np.unique(division.pairs)
     if len(rows):
-        sample = "; ".join(f"{place(i)} ~ {place(j)}" for i, j in division.pairs[:3].tolist())
         yield Finding(
             code="data/near-duplicates",
             severity="note",
             what=f"{len(rows):,} of {len(division.parts):,} questions are nearly the same as another one "
-            f"({len(division.pairs):,} pairs: {sample}{' ...' if len(division.pairs) > 3 else ''}).",
+            f"({_told(division.pairs, place)}).",
             fix="Nothing for the split, which keeps them apart; in training they count as often as they stand there.",
             rows=tuple(map(place, rows[:LISTED].tolist())),
             count=len(rows),
@@ -59,8 +58,12 @@ def leaks(division: Division, place: Places) -> Iterator[dict[str, Any]]:
 
 def leak_sample(division: Division, place: Places) -> str:
     """How many pairs there are, and the first of them."""
-    first = "; ".join(f"{place(i)} ~ {place(j)}" for i, j in division.leaks[:3].tolist())
-    return f"data/leaks.jsonl names {len(division.leaks):,} pairs: {first}{' ...' if len(division.leaks) > 3 else ''}"
+    return f"data/leaks.jsonl names {_told(division.leaks, place)}"
+
+
+def _told(pairs: np.ndarray, place: Places) -> str:
+    first = "; ".join(f"{place(i)} ~ {place(j)}" for i, j in pairs[:3].tolist())
+    return f"{len(pairs):,} pairs: {first}{' ...' if len(pairs) > 3 else ''}"
 
 
 def split_findings(

@@ -11,7 +11,7 @@ from typing import Any
 
 from runner.data.review.private import hide
 from runner.data.store import StoredFile
-from runner.errors import Exit, Problem, RunnerError, Where
+from runner.errors import Exit, Problem, RunnerError, Severity, Where
 
 OUTCOMES = ("kept", "repaired", "truncated", "dropped")
 SHOWN = 10
@@ -95,7 +95,7 @@ def write_ledger(
                 entry = _entry(role, file, row, fate)
                 out.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 counts[entry["outcome"]] += 1
-                repairs.update(map(kind_of, (row["repairs"] or "").split("; ") if row["repairs"] else ()))
+                repairs.update(map(kind_of, row["repairs"].split("; ") if row["repairs"] else ()))
                 if fate.reason:
                     reasons[kind_of(fate.reason)] += 1
                 own_rows += role != "mix"
@@ -124,11 +124,10 @@ def check_dropped(ledger: Ledger, faults: Collection[Problem], share: float, all
         return
     over = f", more than the allowed {100 * allowed:g} %" if share < 1 else ""
     more = f"; the first {SHOWN} are shown above" if ledger.num_faulty > SHOWN else ""
-    kinds = ", ".join(f"{kind} ({count:,})" for kind, count in list(ledger.faults.items())[:3])
     longer = " For long rows, see hyperparameters.max_length and data.long_rows." if TOO_LONG in ledger.faults else ""
     summary = Problem(
         code="data/too-many-dropped",
-        what=f"{ledger.num_faulty:,} of {ledger.num_rows:,} rows cannot be used{over}{more}: {kinds}.",
+        what=f"{ledger.num_faulty:,} of {ledger.num_rows:,} rows cannot be used{over}{more}: {_causes(ledger.faults)}.",
         where=Where(key="data.max_dropped_fraction"),
         fix=f"Mend the rows (all are listed in {path}), or raise data.max_dropped_fraction.{longer}",
     )
@@ -137,17 +136,19 @@ def check_dropped(ledger: Ledger, faults: Collection[Problem], share: float, all
 
 def ledger_findings(ledger: Ledger) -> Iterator[Problem]:
     """What could not be used and what was repaired, with the most frequent causes."""
-    for what, rows, kinds in (
-        ("could not be used", ledger.num_faulty, ledger.faults),
-        ("were repaired", ledger.repaired, ledger.repairs),
-    ):
+    told: tuple[tuple[str, Severity, str, int, Mapping[str, int]], ...] = (
+        ("data/dropped", "warning", "could not be used", ledger.num_faulty, ledger.faults),
+        ("data/repaired", "note", "were repaired", ledger.repaired, ledger.repairs),
+    )
+    for code, severity, what, rows, kinds in told:
         if rows:
-            causes = ", ".join(f"{kind} ({count:,})" for kind, count in list(kinds.items())[:3])
-            yield Problem(
-                code="data/dropped" if what == "could not be used" else "data/repaired",
-                what=f"{rows:,} of {ledger.num_rows:,} rows {what}: {causes}. Each is in data/ledger.jsonl.",
-                severity="warning" if what == "could not be used" else "note",
-            )
+            causes = f"{what}: {_causes(kinds)}. Each is in data/ledger.jsonl."
+            yield Problem(code=code, what=f"{rows:,} of {ledger.num_rows:,} rows {causes}", severity=severity)
+
+
+def _causes(kinds: Mapping[str, int]) -> str:
+    """The three most frequent."""
+    return ", ".join(f"{kind} ({count:,})" for kind, count in list(kinds.items())[:3])
 
 
 def kind_of(reason: str) -> str:

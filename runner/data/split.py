@@ -24,7 +24,11 @@ _WORD = re.compile(r"\w+")
 def split_key(group: str | None, question: str) -> int:
     """What decides a row's part: its group, else its question's words whatever their order, case and punctuation."""
     words = sorted(_WORD.findall(unicodedata.normalize("NFKC", question).casefold()))
-    text = f"group {group}" if group is not None else "words " + (" ".join(words) or question)
+    return key_of(f"group {group}" if group is not None else "words " + (" ".join(words) or question))
+
+
+def key_of(text: str) -> int:
+    """A 64-bit name of a text."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

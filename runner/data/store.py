@@ -10,6 +10,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, overload
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 from runner.backends.base import Watch
 from runner.conversation import Example, Message
 from runner.data.reading import LocalFile, Row, read_rows
-from runner.data.split import split_key
+from runner.data.split import key_of, split_key
 from runner.plan import SourcePlan
 
 BATCH = 1024
@@ -189,7 +190,7 @@ def _write(source: SourcePlan, file: LocalFile, folder: Path, watch: Watch) -> d
         watch.progress(f"read {Path(file.name).name}", file.num_bytes) as progress,
     ):
         writer = _Blocks(examples)
-        for some in _blocks(found.rows):
+        for some in iter(lambda: list(islice(found.rows, BATCH)), []):
             rows.write_batch(pa.RecordBatch.from_pylist([_row_entry(row) for row in some], ROWS))
             entries = [_example_entry(row) for row in some if row.example is not None]
             writer.add(entries)
@@ -226,17 +227,6 @@ class _Blocks:
     def _flush(self) -> None:
         self._writer.write_batch(pa.RecordBatch.from_pylist(self._waiting[:BATCH], EXAMPLES))
         del self._waiting[:BATCH]
-
-
-def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    some: list[Row] = []
-    for row in rows:
-        some.append(row)
-        if len(some) == BATCH:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 def _batches(path: str, options: Any = None) -> Iterator[pa.RecordBatch]:
@@ -282,11 +272,6 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 def _system(example: Example) -> str:
     return "\n".join(message.content for message in example.messages if message.role == "system")
-
-
-def key_of(text: str) -> int:
-    """A 64-bit name of a text."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def _packed(message: Message) -> list[Any]:

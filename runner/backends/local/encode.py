@@ -119,7 +119,9 @@ def _tokenize(tokenizer: Any, rows: Sequence[tuple[str, list[Answer]]]) -> list[
     """
     split, backend = _splitter(tokenizer), tokenizer.backend_tokenizer
     if split is None:
-        return [_Pieces([text], [backend.encode(text, add_special_tokens=False)]) for text, _ in rows]
+        texts = [text for text, _ in rows]
+        encodings = backend.encode_batch(texts, add_special_tokens=False)
+        return [_Pieces([text], [encoding]) for text, encoding in zip(texts, encodings, strict=True)]
     pieces = [[piece for piece in split(text, [begin for begin, _, _ in answers]) if piece] for text, answers in rows]
     different = list(dict.fromkeys(chain.from_iterable(pieces)))
     # Fast: without the characters' places, which nobody asks for where every answer begins a piece.

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -57,8 +57,7 @@ class EncodedRows(Sequence[Encoded]):
     def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
         if isinstance(index, slice):
             rows = self._dataset[self._places[index].tolist()]
-            pairs = zip(rows["input_ids"], rows["spans"], strict=True)
-            return [as_encoded({"input_ids": ids, "spans": spans}) for ids, spans in pairs]
+            return [as_encoded(dict(zip(rows, row, strict=True))) for row in zip(*rows.values(), strict=True)]
         return as_encoded(self._dataset[int(self._places[index])])
 
     def select(self, examples: Sequence[Example]) -> EncodedRows | None:
@@ -106,7 +105,7 @@ def encode_rows(
 
 def _write(part: Any, tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int], watch: Watch) -> None:
     with pa.ipc.new_stream(part, SCHEMA) as writer, watch.progress("tokens", len(examples)) as progress:
-        for rows in _encoded_ahead(tokenizer, _batches(examples), stop_ids):
+        for rows in _encoded_ahead(tokenizer, iter(examples), stop_ids):
             kept = [Encoded([], []) if isinstance(row, str) else row for row in rows]
             columns = [
                 _lists([row.input_ids for row in kept]),
@@ -125,28 +124,17 @@ def _lists(rows: list[list[int]]) -> pa.ListArray:
 
 
 def _encoded_ahead(
-    tokenizer: Any, batches: Iterator[list[Example]], stop_ids: frozenset[int]
+    tokenizer: Any, examples: Iterator[Example], stop_ids: frozenset[int]
 ) -> Iterator[list[Encoded | str]]:
     """Encodes two batches ahead in threads: the tokenizer works without Python's lock while rows are written."""
     with ThreadPoolExecutor(AHEAD) as pool:
         waiting: deque[Future[list[Encoded | str]]] = deque()
-        for some in batches:
+        for some in iter(lambda: list(islice(examples, BATCH)), []):
             waiting.append(pool.submit(encode, tokenizer, some, stop_ids))
             if len(waiting) > AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    some: list[Example] = []
-    for example in examples:
-        some.append(example)
-        if len(some) == BATCH:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 def _keys(examples: Sequence[Example]) -> np.ndarray:
