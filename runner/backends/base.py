@@ -57,6 +57,31 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A server that speaks OpenAI's chat protocol. `api_key_env` names the environment variable that holds the key
+    (None: the server wants none); prices are dollars per million tokens, None where they are unknown."""
+
+    base_url: str
+    model: str
+    api_key_env: str | None = None
+    timeout_seconds: float = 120.0
+    max_parallel: int = 8
+    usd_per_million_input: float | None = None
+    usd_per_million_output: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a server answered to one prompt, or the reason why there is no answer; `model` is the one it says it used
+    (a snapshot's name, often longer than what was asked for). `cached`: it was asked earlier and not again."""
+
+    completion: Completion | None
+    reason: str | None = None
+    model: str | None = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFacts:
     """What is known of a model before its weights are loaded; None is unknown, never fine."""
 
@@ -168,6 +193,28 @@ class Session(Protocol):
         tools: Sequence[str | None] = (),
     ) -> list[Completion]: ...
     def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss: ...
+
+
+class Chat(Protocol):
+    """A model behind an endpoint.
+
+    `complete` gives one reply for each prompt, in their order; with `schema` the server is asked for JSON that
+    satisfies it. A reply that has come is kept and never asked for again. Raises RunnerError: 77 when the key is
+    refused, 69 when the server cannot be reached or keeps failing after retries; what had come by then is kept.
+    """
+
+    endpoint: Endpoint
+
+    def check(self) -> None: ...
+    def complete(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        watch: Watch,
+        *,
+        label: str,
+        schema: Mapping[str, object] | None = None,
+    ) -> list[Reply]: ...
 
 
 class Backend(Protocol):

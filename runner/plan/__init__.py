@@ -4,155 +4,54 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from runner.backends.base import Hyperparameters, ModelFacts
+from runner.backends.base import Endpoint, Hyperparameters, ModelFacts
 from runner.manifest import Manifest
+from runner.plan.parts import (
+    BudgetPlan,
+    CustomMetric,
+    DataPlan,
+    EvalPlan,
+    ForgettingPlan,
+    GatePlan,
+    JudgePlan,
+    MixPlan,
+    OtherModel,
+    Plan,
+    RoiPlan,
+    ServingPlan,
+    SourcePlan,
+    SplitPlan,
+    Template,
+    TrackingPlan,
+)
 from runner.schema import read_schema
 
-
-@dataclass(frozen=True, kw_only=True)
-class Template:
-    """How a row's columns become a conversation: texts in which ``{{column}}`` stands for the row's value."""
-
-    prompt: str
-    completion: str
-    system: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourcePlan:
-    """One place that rows come from: an absolute path, a URL, or a hub dataset ``org/name@revision[:split]``.
-
-    A row counts `weight` times in training. `system` is put before rows that have none; `group_by` and `class_by`
-    name the column (a dotted path) that holds a row's group and class.
-    """
-
-    source: str
-    format: str = "auto"
-    template: Template | None = None
-    system: str | None = None
-    weight: float = 1.0
-    group_by: str | None = None
-    class_by: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixPlan:
-    """General rows mixed into the training part: `rows` of them, or `fraction` of the rows to train on."""
-
-    source: SourcePlan
-    fraction: float | None = None
-    rows: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitPlan:
-    """Shares of the questions that are held out where no file is given for them, and how alike two questions must
-    be to count as the same (None: only equal ones)."""
-
-    dev: float
-    test: float
-    similarity: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataPlan:
-    """Where the rows come from, and how they are divided and limited."""
-
-    train: tuple[SourcePlan, ...]
-    dev: tuple[SourcePlan, ...]
-    test: tuple[SourcePlan, ...]
-    mix: tuple[MixPlan, ...]
-    split: SplitPlan
-    long_rows: Literal["drop", "truncate", "refuse"]
-    max_dropped_fraction: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class GatePlan:
-    """What tuning is for and how strictly the gate is kept."""
-
-    task: str
-    policy: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalPlan:
-    """How the sides are compared; `max_new_tokens` None means: measured from the expected answers."""
-
-    metrics: tuple[str, ...]
-    margin: float
-    json_schema: Path | None
-    max_new_tokens: int | None
-    batch_size: int
-    resamples: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServingPlan:
-    """One way to serve the requests; token counts of one request, None means: as measured."""
-
-    prompt_tokens: float | None
-    output_tokens: float | None
-    usd_per_million_input: float
-    usd_per_million_output: float
-    usd_per_month: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoiPlan:
-    """What the return is computed from."""
-
-    requests_per_month: float
-    horizon_months: int
-    one_time_usd: float
-    current: ServingPlan
-    tuned: ServingPlan
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingPlan:
-    """Where the run is tracked."""
-
-    wandb: str
-    project: str
-    entity: str | None
-    tags: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BudgetPlan:
-    """The price of the machine (None: unknown) and limits on what the run may be expected to cost."""
-
-    usd_per_hour: float | None
-    max_usd: float | None
-    max_hours: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The experiment, resolved; `origins` says of every dotted key where its value comes from."""
-
-    name: str
-    description: str
-    seed: int
-    approach: str
-    model: str
-    model_facts: ModelFacts
-    data: DataPlan
-    hyperparameters: Hyperparameters
-    gate: GatePlan
-    eval: EvalPlan
-    roi: RoiPlan | None
-    tracking: TrackingPlan
-    budget: BudgetPlan
-    manifest_path: Path
-    values: Mapping[str, Any]
-    origins: Mapping[str, str]
+__all__ = [
+    "BudgetPlan",
+    "CustomMetric",
+    "DataPlan",
+    "EvalPlan",
+    "ForgettingPlan",
+    "GatePlan",
+    "JudgePlan",
+    "MixPlan",
+    "OtherModel",
+    "Plan",
+    "RoiPlan",
+    "ServingPlan",
+    "SourcePlan",
+    "SplitPlan",
+    "Template",
+    "TrackingPlan",
+    "make_plan",
+    "model_reference",
+    "source_files",
+    "without_secrets",
+]
 
 
 def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
@@ -164,9 +63,8 @@ def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
         if key not in hyper:
             hyper[key] = value
             origins[f"hyperparameters.{key}"] = f"derived: {why}"
-    evaluation, folder = values["eval"], manifest.folder
-    schema_file = evaluation["json_schema"]
-    if "max_new_tokens" not in evaluation:
+    folder = manifest.folder
+    if "max_new_tokens" not in values["eval"]:
         origins["eval.max_new_tokens"] = "measured: a quarter more than the longest expected answer"
     modules = hyper["target_modules"]
     return Plan(
@@ -178,21 +76,66 @@ def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
         model_facts=model_facts,
         data=_data(values["data"], folder),
         hyperparameters=Hyperparameters(**{**hyper, "target_modules": tuple(modules) if modules else None}),
-        gate=GatePlan(**values["gate"]),
-        eval=EvalPlan(
-            **{
-                **evaluation,
-                "metrics": tuple(evaluation["metrics"]),
-                "json_schema": folder / schema_file if schema_file else None,
-                "max_new_tokens": evaluation.get("max_new_tokens"),
-            }
-        ),
+        gate=_gate(values["gate"]),
+        eval=_eval(values["eval"], folder),
         roi=_roi(values["roi"]) if values["roi"] else None,
         tracking=TrackingPlan(**{**values["tracking"], "tags": tuple(values["tracking"]["tags"])}),
         budget=BudgetPlan(**values["budget"]),
         manifest_path=manifest.path,
         values=without_secrets(values),
         origins=origins,
+    )
+
+
+def _gate(gate: Mapping[str, Any]) -> GatePlan:
+    models = tuple(
+        OtherModel(
+            name=entry.get("name") or entry["endpoint"]["model"],
+            endpoint=Endpoint(**entry["endpoint"]),
+            constrained=entry.get("constrained", False),
+        )
+        for entry in gate["models"]
+    )
+    return GatePlan(**{**gate, "arms": tuple(gate["arms"]), "models": models})
+
+
+def _eval(values: Mapping[str, Any], folder: Path) -> EvalPlan:
+    custom = {
+        metric.name: metric
+        for entry in values["metrics"]
+        if isinstance(entry, Mapping)
+        for metric in [_custom(entry, folder)]
+    }
+    names = (entry if isinstance(entry, str) else _custom(entry, folder).name for entry in values["metrics"])
+    schema_file, embedding = values["json_schema"], values["embedding"]
+    return EvalPlan(
+        **{
+            **values,
+            "metrics": tuple(names),
+            "custom": custom,
+            "json_schema": folder / schema_file if schema_file else None,
+            "embedding": _model_name(embedding, folder) if embedding else None,
+            "judge": _judge(values["judge"], folder) if values["judge"] else None,
+            "forgetting": ForgettingPlan(**values["forgetting"]),
+            "max_new_tokens": values.get("max_new_tokens"),
+        }
+    )
+
+
+def _custom(entry: Mapping[str, Any], folder: Path) -> CustomMetric:
+    return CustomMetric(
+        name=entry.get("name") or entry["python"].rpartition(":")[2],
+        python=entry["python"],
+        folder=folder,
+        higher_is_better=entry.get("higher_is_better", True),
+        unit=entry.get("unit", "share"),
+    )
+
+
+def _judge(values: Mapping[str, Any], folder: Path) -> JudgePlan:
+    human = values["human"]
+    return JudgePlan(
+        **{**values, "endpoint": Endpoint(**values["endpoint"]), "human": folder / human if human else None}
     )
 
 
