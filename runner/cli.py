@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -207,21 +207,12 @@ def _summary(console: Console, report: Mapping[str, Any], path: Path, again: str
     good = report["verdict"] == "improved"
     console.line(console.paint(report["verdict_text"], "good" if good else "bold"))
     evaluation, roi = report["evaluation"], report["roi"]
+    if report["gate"] and report["gate"]["arms"]:
+        console.line(table(list(_arms(report["gate"]))))
     if evaluation:
-        rows = [("metric", "base", "tuned", "difference", "95 % interval", "verdict")]
-        for c in evaluation["comparisons"]:
-            interval = "-" if c["ci_low"] is None else f"{c['ci_low']:+.3f} to {c['ci_high']:+.3f}"
-            rows.append(
-                (
-                    c["metric"],
-                    f"{c['base']:.3f}",
-                    f"{c['tuned']:.3f}",
-                    f"{c['difference']:+.3f}",
-                    interval,
-                    c["verdict"],
-                )
-            )
-        console.line(table(rows))
+        console.line(table(list(_comparisons(evaluation))))
+        if evaluation["forgetting"]:
+            console.line(f"General ability: {evaluation['forgetting']['text']}")
     if roi:
         console.line(f"Return: {roi['text']}")
     console.problems(
@@ -232,6 +223,32 @@ def _summary(console: Console, report: Mapping[str, Any], path: Path, again: str
     console.line(f"report  {path / 'report.json'}")
     console.line(f"look    {path / 'report.html'}")
     console.line(f"next    {_next_command(report, path, again)}")
+
+
+def _arms(gate: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The un-tuned arms on the dev rows, by the metric that the gate's target is of."""
+    metric = gate["target"]["metric"] if gate["target"] else None
+    yield ("un-tuned arm", metric or "score", "95 % interval", "tokens in", "tokens out", "s/answer", "$/1,000")
+    for arm in gate["arms"]:
+        side = arm["side"]
+        score = side["scores"].get(metric) if side else None
+        if score is None:
+            yield (arm["name"], "-", arm["left_out"] or "no score", "", "", "", "")
+            continue
+        ends = "-" if score["low"] is None else f"{score['low']:.3f} to {score['high']:.3f}"
+        figures = (side["prompt_tokens"], side["output_tokens"], side["seconds_per_answer"], arm["usd_per_1000"])
+        shown = ("-" if v is None else f"{v:,.{places}f}" for v, places in zip(figures, (0, 0, 2, 2), strict=True))
+        yield (arm["name"], f"{score['mean']:.3f}", ends, *shown)
+
+
+def _comparisons(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Tuned against every other side on the test rows."""
+    yield ("metric", "against", "score", "tuned", "difference", "95 % interval", "p", "verdict")
+    for c in evaluation["comparisons"]:
+        interval = "-" if c["ci_low"] is None else f"{c['ci_low']:+.3f} to {c['ci_high']:+.3f}"
+        p_value = c["p_value"] if c["p_holm"] is None else c["p_holm"]
+        scores = (f"{c['untuned']:.3f}", f"{c['tuned']:.3f}", f"{c['difference']:+.3f}")
+        yield (c["metric"], c["against"], *scores, interval, f"{p_value:.3f}", c["verdict"])
 
 
 def _next_command(report: Mapping[str, Any], path: Path, again: str) -> str:

@@ -77,11 +77,12 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """What a model answered: text, tokens read and written, seconds (its share of the batch), and how it ended."""
+    """What a model answered: text, tokens read and written (None: the server does not say), seconds (its share of the
+    batch), and how it ended."""
 
     text: str
-    prompt_tokens: int
-    output_tokens: int
+    prompt_tokens: int | None
+    output_tokens: int | None
     seconds: float
     finish: Literal["stop", "length"]
 

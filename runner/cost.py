@@ -9,11 +9,12 @@ from runner.data import Dataset
 from runner.errors import Problem, Refused, Where
 from runner.plan import Plan
 
-# Share of the matmul rate that training and answering are assumed to reach: low, expected, high. Wide on purpose;
-# the report puts the actual hours beside the estimate.
+# Share of the matmul rate that training (and reading) and writing are assumed to reach: low, expected, high. Wide on
+# purpose; the report puts the actual hours beside the estimate.
 TRAIN_EFFICIENCY = (0.25, 0.5, 0.9)
 ANSWER_EFFICIENCY = (0.05, 0.12, 0.4)
 START_HOURS = 20 / 3600
+WITH_EXAMPLES = ("few_shot", "nearest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,11 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Before the run: tokens of all epochs, hours and dollars (None when the price of the machine is unknown)."""
+    """Before the run: tokens of all epochs, of the gate's arms and of the evaluation, hours and dollars (None when the
+    price of the machine is unknown)."""
 
     train_tokens: int
+    gate_tokens: int
     evaluation_tokens: int
     hours: Band | None
     usd: Band | None
@@ -43,32 +46,80 @@ def estimate_cost(plan: Plan, dataset: Dataset, measure: Callable[[], float]) ->
     need no gradient), a full one twice.
     """
     train_tokens = round(dataset.train_tokens * plan.hyperparameters.epochs)
-    share = dataset.tokens.total / dataset.ledger.num_used
-    evaluation_tokens = round(2 * 2 * len(dataset.test) * share)  # two sides, answered and scored
+    gate, evaluation = gate_work(plan, dataset), evaluation_work(plan, dataset)
     size = plan.model_facts.num_parameters
+    tokens = {
+        "train_tokens": train_tokens,
+        "gate_tokens": round(gate.read + gate.written),
+        "evaluation_tokens": round(evaluation.read + evaluation.written),
+    }
     if size is None:
-        return Estimate(
-            train_tokens=train_tokens, evaluation_tokens=evaluation_tokens, hours=None, usd=None, matmul_tflops=None
-        )
+        return Estimate(**tokens, hours=None, usd=None, matmul_tflops=None)
     rate = measure()
     passes = 3 if plan.approach == "full" else 2
+    read, written = gate.read + evaluation.read, gate.written + evaluation.written
     hours = _band(
         *(
-            START_HOURS
-            + (2 * size * passes * train_tokens / (rate * trained) + 2 * size * evaluation_tokens / (rate * answered))
-            / 3600
+            START_HOURS + 2 * size * ((passes * train_tokens + read) / trained + written / answered) / rate / 3600
             for trained, answered in zip(reversed(TRAIN_EFFICIENCY), reversed(ANSWER_EFFICIENCY), strict=True)
         )
     )
     price = plan.budget.usd_per_hour
     usd = None if price is None else _band(*(price * h for h in (hours.low, hours.expected, hours.high)))
-    return Estimate(
-        train_tokens=train_tokens,
-        evaluation_tokens=evaluation_tokens,
-        hours=hours,
-        usd=usd,
-        matmul_tflops=rate / 1e12,
-    )
+    return Estimate(**tokens, hours=hours, usd=usd, matmul_tflops=rate / 1e12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Tokens that a model reads and writes."""
+
+    read: float
+    written: float
+
+    def __add__(self, other: Work) -> Work:
+        return Work(read=self.read + other.read, written=self.written + other.written)
+
+
+def answers_work(dataset: Dataset, num_rows: int, num_shots: int = 0) -> Work:
+    """Answering so many rows, each with examples before it; an un-tuned model may write as much as the longest
+    expected answer."""
+    tokens = dataset.tokens
+    row = tokens.total / tokens.num_counted
+    prompt = (tokens.total - tokens.labelled) / tokens.num_counted
+    return Work(read=num_rows * (prompt + num_shots * row), written=float(num_rows * tokens.longest_answer))
+
+
+def gate_work(plan: Plan, dataset: Dataset) -> Work:
+    """Every arm on the dev rows."""
+    work = Work(read=0.0, written=0.0)
+    if plan.gate.policy != "skip":
+        num_rows = min(len(dataset.dev), plan.gate.max_rows)
+        for arm in plan.gate.arms:
+            work += answers_work(dataset, num_rows, plan.gate.shots if arm in WITH_EXAMPLES else 0)
+    return work
+
+
+def evaluation_work(plan: Plan, dataset: Dataset) -> Work:
+    """Base, best un-tuned arm (at most one with examples) and tuned on the test rows, their losses, and what was
+    forgotten."""
+    num_rows = len(dataset.test)
+    work = answers_work(dataset, 2 * num_rows)
+    if plan.gate.policy != "skip":
+        work += answers_work(dataset, num_rows, plan.gate.shots)
+    if {"loss", "perplexity"} & set(plan.eval.metrics):
+        work += Work(read=work.read + 3 * num_rows * dataset.tokens.labelled / dataset.tokens.num_counted, written=0.0)
+    return work + FORGETTING if plan.eval.forgetting.measure else work
+
+
+FORGETTING = Work(read=2 * 6_000.0, written=2 * 2_000.0)  # about 60 probes and 24 passages, on two sides
+
+
+def work_hours(plan: Plan, estimate: Estimate, work: Work) -> float | None:
+    """Expected hours of reading and writing here; None when size or speed is unknown."""
+    size, rate = plan.model_facts.num_parameters, estimate.matmul_tflops
+    if size is None or rate is None:
+        return None
+    return 2 * size * (work.read / TRAIN_EFFICIENCY[1] + work.written / ANSWER_EFFICIENCY[1]) / (rate * 1e12) / 3600
 
 
 def check_budget(plan: Plan, estimate: Estimate) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from runner.arms import sampling_of
 from runner.cost import check_budget, estimate_cost
 from runner.data import prepare_data
 from runner.errors import Refused
-from runner.evaluate import check_metrics, evaluate, read_answer_schema
+from runner.evaluate import evaluate
 from runner.gate import decide
 from runner.manifest import Manifest
 from runner.plan import make_plan
 from runner.report import Facts, to_json
 from runner.roi import compute_roi
 from runner.rundir import RunDirectory
+from runner.scoring import check_metrics, read_scoring
 from runner.train import train
 from runner.world import World
 
@@ -26,21 +28,24 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         facts.environment = backend.environment()
         session = world.open_session(manifest, backend)
         facts.plan = plan = make_plan(manifest, session.facts)
-        read_answer_schema(plan.eval)
+        scoring = read_scoring(plan)
+        world.check_endpoints(plan)
         world.track(plan, run, facts)
 
     with world.stage("data", run, facts):
         facts.data = dataset = prepare_data(plan, session, run.folder("data"), world.cache, world.watch)
         world.watch.say(f"{dataset.ledger}; {dataset.split}")
-        check_metrics(plan, dataset)
+        facts.problems += check_metrics(scoring, dataset)
+        answerer = world.answerer(plan, session, sampling_of(plan, dataset), scoring.schema)
 
     with world.stage("cost", run, facts):
         facts.estimate = estimate_cost(plan, dataset, backend.matmul_rate)
         check_budget(plan, facts.estimate)
 
     with world.stage("gate", run, facts):
-        facts.decision = decision = decide(plan, dataset)
+        decision = facts.decision = decide(plan, dataset, facts.estimate, answerer, scoring, run.folder("gate"))
         run.write_json("gate/decision.json", to_json(decision))
+        answerer.raise_outages()
         if decision.refuses:
             raise Refused([finding for finding in decision.findings if finding.severity == "error"])
 
@@ -48,7 +53,8 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         facts.training = train(plan, dataset, session, run, world.watch)
 
     with world.stage("evaluate", run, facts):
-        facts.evaluation = evaluate(plan, dataset, session, run.folder("evaluation"), world.watch)
+        facts.evaluation = evaluate(plan, dataset, answerer, scoring, decision, run.folder("evaluation"))
 
     with world.stage("roi", run, facts):
         facts.roi = compute_roi(plan, sum(facts.timings.values()) / 3600, facts.evaluation)
+    answerer.raise_outages()

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from runner.arms import make_arms
 from runner.attempt import identify
 from runner.console import Console, table
 from runner.cost import Band, Estimate, check_budget, estimate_cost
 from runner.data import Dataset, Shown, prepare_data
 from runner.data.ledger import OUTCOMES, Ledger, SourceTotals
 from runner.errors import Exit
-from runner.evaluate import check_metrics, read_answer_schema
-from runner.gate import Decision, decide
+from runner.gate import Decision, decide_for_free
 from runner.manifest import Manifest
 from runner.plan import Plan, make_plan
+from runner.scoring import Scoring, check_metrics, read_scoring
 from runner.world import World
 
 MARKS = ("«", "»")
@@ -29,12 +30,12 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
     backend = world.load_backend(manifest.values["approach"]["kind"])
     session = world.open_session(manifest, backend)
     plan = make_plan(manifest, session.facts)
-    read_answer_schema(plan.eval)
+    scoring = read_scoring(plan)
     console.line(console.paint("Resolved values", "bold"))
     console.line(table(list(_values(plan)), words=True))
     folder = world.cache / "plans" / identify(manifest) / "data"
     dataset = prepare_data(plan, session, folder, world.cache, world.watch)
-    check_metrics(plan, dataset)
+    problems = check_metrics(scoring, dataset)
     console.line(console.paint("Data", "bold"))
     console.line(table(list(_sources(dataset))))
     console.line(table(list(_data(dataset)), words=True))
@@ -42,14 +43,15 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
     for shown in dataset.shown:
         console.line(_row(console, shown))
         console.line()
-    console.problems(dataset.findings)
+    console.problems([*dataset.findings, *problems])
     console.line(f"   every row's outcome, findings and leaks: {folder}")
     estimate = estimate_cost(plan, dataset, backend.matmul_rate)
     console.line(console.paint("Cost", "bold"))
     console.line(table(list(_cost(estimate))))
     check_budget(plan, estimate)
-    decision = decide(plan, dataset)
-    console.line(console.paint(f"Gate: {decision.verdict}", "bold"))
+    decision = decide_for_free(plan, dataset, scoring)
+    console.line(console.paint(f"Gate, before anything is measured: {decision.verdict}", "bold"))
+    console.line(table(list(_gate(plan, dataset, scoring, decision)), words=True))
     console.problems(decision.findings)
     return _ends(decision, console, manifest)
 
@@ -120,6 +122,20 @@ def _cost(estimate: Estimate) -> Iterator[tuple[str, str]]:
     yield "tokens to train on", f"{estimate.train_tokens:,}"
     yield "hours", _band(estimate.hours)
     yield "dollars", _band(estimate.usd)
+
+
+def _gate(plan: Plan, dataset: Dataset, scoring: Scoring, decision: Decision) -> Iterator[tuple[str, str]]:
+    """What the gate will measure, and what the test rows will be able to show."""
+    if decision.target:
+        yield "target", f"{decision.target.metric} {decision.target.value:g} ({decision.target.origin})"
+    shown = "unknown for this metric, or more than there can be"
+    if decision.detectable is not None:
+        shown = f"a true gain of {decision.detectable:.3f} or more, in four runs out of five"
+    yield f"{len(dataset.test):,} test rows show", shown
+    if decision.verdict != "skipped":
+        yield "dev rows to measure arms on", f"{decision.num_dev:,}"
+        for arm in make_arms(plan, dataset, scoring.schema):
+            yield f"arm {arm.name}", arm.left_out or arm.description
 
 
 def _band(band: Band | None) -> str:

@@ -109,7 +109,7 @@ def to_json(value: Any) -> Any:
 
 def _data(data: Dataset) -> dict[str, Any]:
     """All but the rows themselves, which are files of the run directory."""
-    parts = ("train", "dev", "test")
+    parts = ("train", "own", "dev", "test")
     return {f.name: to_json(getattr(data, f.name)) for f in dataclasses.fields(data) if f.name not in parts}
 
 
@@ -123,7 +123,7 @@ def _cost(facts: Facts) -> dict[str, Any]:
 
 def _verdict(facts: Facts, status: Status) -> str | None:
     if facts.evaluation:
-        return facts.evaluation.comparison.verdict
+        return facts.evaluation.verdict
     if status == "refused" and facts.decision and facts.decision.says_no:
         return facts.decision.verdict
     return None
@@ -132,6 +132,8 @@ def _verdict(facts: Facts, status: Status) -> str | None:
 def _verdict_text(facts: Facts, status: Status) -> str:
     if facts.evaluation:
         return facts.evaluation.text
+    if status == "refused" and facts.decision and facts.decision.says_no:
+        return f"Not trained. {facts.decision.text}"
     reasons = " ".join(p.what for p in all_problems(facts) if p.severity == "error")
     opening = {
         "done": "Done.",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runner.evaluate import Evaluation, SideResult
+from runner.evaluate import Evaluation
 from runner.plan import Plan, ServingPlan
+from runner.scoring import SideResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def compute_roi(plan: Plan, run_hours: float, evaluation: Evaluation) -> Roi | N
         payback_months=payback,
         horizon_months=horizon,
         net_usd_over_horizon=saving * horizon - investment,
-        text=_describe(saving, payback, horizon, evaluation.comparison.verdict),
+        text=_describe(saving, payback, horizon, evaluation.verdict),
         inputs=inputs,
     )
 
@@ -74,7 +75,7 @@ def _monthly(
     for key in ("prompt_tokens", "output_tokens"):
         written = getattr(serving, key)
         inputs[f"{name}.{key}"] = (
-            Input(value=getattr(measured, key), source=f"measured on the {side} model")
+            Input(value=getattr(measured, key) or 0.0, source=f"measured on the {side} model")
             if written is None
             else Input(value=written, source=plan.origins[f"roi.{name}.{key}"])
         )

@@ -71,12 +71,15 @@ def open_tracker(plan: Plan, run_id: str, folder: Path, environment: Mapping[str
 def _summary(facts: Facts) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if facts.evaluation:
-        values["verdict"] = facts.evaluation.comparison.verdict
+        values["verdict"] = facts.evaluation.verdict
         for comparison in facts.evaluation.comparisons:
-            for key in ("base", "tuned", "difference", "ci_low", "ci_high"):
-                values[f"evaluation/{comparison.metric}/{key}"] = getattr(comparison, key)
+            for key in ("untuned", "tuned", "difference", "ci_low", "ci_high"):
+                values[f"evaluation/{comparison.against}/{comparison.metric}/{key}"] = getattr(comparison, key)
     if facts.decision:
         values["gate/verdict"] = facts.decision.verdict
+        for arm in facts.decision.arms:
+            for metric, interval in (arm.side.scores if arm.side else {}).items():
+                values[f"gate/{arm.name}/{metric}"] = interval.mean if interval else None
     if facts.roi:
         for key in ("saving_usd_per_month", "payback_months", "pays_back", "net_usd_over_horizon"):
             values[f"roi/{key}"] = getattr(facts.roi, key)

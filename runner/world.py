@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runner.backends import load
-from runner.backends.base import Backend, Session, Watch
+from runner.answerer import Answerer
+from runner.backends import load, open_chat, open_embedder
+from runner.backends.base import Backend, Chat, Embedder, Endpoint, Sampling, Session, Watch
 from runner.errors import Exit, RunnerError
 from runner.manifest import Manifest
 from runner.plan import Plan, model_reference
@@ -27,6 +28,8 @@ class World:
     cache: Path
     environment: Mapping[str, str]
     load_backend: Callable[[str], Backend] = load
+    load_chat: Callable[[Endpoint, Path, Mapping[str, str]], Chat] = open_chat
+    load_embedder: Callable[[str], Embedder] = open_embedder
     clock: Callable[[], float] = time.perf_counter
     tracker: Tracker = field(default_factory=NullTracker)
 
@@ -55,6 +58,37 @@ class World:
         if problems:
             raise RunnerError(problems, Exit.INPUT_MISSING)
         return backend.open_session(model, manifest.values["approach"]["kind"], self.cache, self.watch)
+
+    def check_endpoints(self, plan: Plan) -> None:
+        """Asks every endpoint of the manifest whether it answers; raises RunnerError (69, 77, 78) where not."""
+        judge = [plan.eval.judge.endpoint] if plan.eval.judge else []
+        failures = []
+        for endpoint in dict.fromkeys([*judge, *(model.endpoint for model in plan.gate.models)]):
+            try:
+                self.open_chat(endpoint).check()
+            except RunnerError as error:
+                failures.append(error)
+        if failures:
+            problems = [problem for error in failures for problem in error.problems]
+            raise RunnerError(problems, max(error.exit_code for error in failures))
+
+    def open_chat(self, endpoint: Endpoint) -> Chat:
+        """The client of an endpoint; it keeps what was answered in the cache."""
+        return self.load_chat(endpoint, self.cache, self.environment)
+
+    def answerer(
+        self, plan: Plan, session: Session, sampling: Sampling, schema: Mapping[str, object] | None
+    ) -> Answerer:
+        """Whom the gate and the evaluation ask."""
+        return Answerer(
+            session=session,
+            open_chat=self.open_chat,
+            open_embedder=self.load_embedder,
+            sampling=sampling,
+            schema=schema,
+            embedding=plan.eval.embedding,
+            watch=self.watch,
+        )
 
     def now(self) -> str:
         """The time in ISO 8601, UTC."""

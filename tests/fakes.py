@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from runner.answerer import Answerer
+from runner.arms import sampling_of
 from runner.backends.base import (
     CurvePoint,
     HeldOutLoss,
@@ -28,9 +30,11 @@ from runner.conversation import Completion, Example, Message
 from runner.data import Dataset, SplitReport, TokenReport
 from runner.data.ledger import Ledger
 from runner.data.review import Diversity, Review
-from runner.evaluate import Comparison, Evaluation, SideResult
+from runner.evaluate import Comparison, Evaluation
+from runner.gate import Decision
 from runner.manifest import Manifest, load_manifest
 from runner.plan import Plan, make_plan
+from runner.scoring import SideResult
 from runner.stats import Interval
 
 QUICKSTART = Path(__file__).parents[1] / "manifests" / "quickstart.yaml"
@@ -78,6 +82,7 @@ def make_dataset(num_train: int = 400, num_test: int = 60, **changes: Any) -> Da
     num_rows = len(examples)
     dataset = Dataset(
         train=examples[:num_train],
+        own=examples[:num_train],
         dev=examples[num_train : num_train + 30],
         test=examples[num_train + 30 :],
         ledger=make_ledger(num_rows),
@@ -200,15 +205,17 @@ class FakeWatch:
 @dataclass(kw_only=True)
 class FakeSession:
     """A model whose answers and losses are written down, by side and by the last turn of the prompt; a question that
-    is not written down is answered with `otherwise`. A token is a word."""
+    is not written down is answered with `otherwise`. A token is a word. An arm's answers may be written down under
+    its name, and are then its own; `asked` are the prompts of each call, by arm or side."""
 
-    answers: Mapping[Side, Mapping[str, str]] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     losses: Mapping[Side, Mapping[str, float]] = field(default_factory=dict)
     otherwise: str = "no"
     unfinished: frozenset[Side] = frozenset()
     has_tokenizer: bool = True
     facts: ModelFacts = SMALL
     samplings: list[Sampling] = field(default_factory=list)
+    asked: list[tuple[str, list[tuple[Message, ...]]]] = field(default_factory=list)
 
     def count_tokens(self, examples: Sequence[Example], watch: Watch) -> TokenCounts | None:
         if not self.has_tokenizer:
@@ -239,9 +246,11 @@ class FakeSession:
         sampling: Sampling,
         watch: Watch,
         tools: Sequence[str | None] = (),
+        label: str | None = None,
     ) -> list[Completion]:
         self.samplings.append(sampling)
-        written = self.answers.get(side, {})
+        self.asked.append((label or side, [tuple(prompt) for prompt in prompts]))
+        written = self.answers.get(label or side, self.answers.get(side, {}))
         return [
             Completion(
                 text=(text := written.get(prompt[-1].content, self.otherwise)),
@@ -284,6 +293,8 @@ def trained_model(**changes: Any) -> TrainedModel:
 def make_side(**changes: Any) -> SideResult:
     """One side's exact match on 60 rows."""
     side = SideResult(
+        num_rows=60,
+        num_unanswered=0,
         scores={"exact_match": Interval(mean=0.5, low=0.4, high=0.6)},
         unscored={"exact_match": 0},
         prompt_tokens=200.0,
@@ -298,11 +309,17 @@ def make_comparison(**changes: Any) -> Comparison:
     """A clear improvement in exact match on 60 rows."""
     comparison = Comparison(
         metric="exact_match",
-        base=0.5,
+        against="base",
+        untuned=0.5,
         tuned=0.75,
         difference=0.25,
         ci_low=0.15,
         ci_high=0.35,
+        wins=20,
+        losses=5,
+        ties=35,
+        p_value=0.004,
+        p_holm=None,
         num_rows=60,
         unscored=0,
         higher_is_better=True,
@@ -313,19 +330,70 @@ def make_comparison(**changes: Any) -> Comparison:
 
 
 def make_evaluation(**changes: Any) -> Evaluation:
-    """An evaluation with one metric; `comparison` stands in `comparisons` too."""
+    """An evaluation with one metric; `comparison` stands in `comparisons` too, and `base` and `tuned` in `sides`."""
     comparison = changes.get("comparison", make_comparison())
+    sides = {side: changes.pop(side, make_side()) for side in ("base", "tuned")}
     evaluation = Evaluation(
+        verdict=comparison.verdict,
+        text="Tuning helped.",
         comparison=comparison,
         comparisons=(comparison,),
-        base=make_side(),
-        tuned=make_side(),
+        sides=sides,
+        best_arm=None,
+        slices=(),
+        confusion=None,
+        judge=None,
+        forgetting=None,
         num_rows=60,
         margin=0.05,
         identical_share=0.1,
         max_new_tokens=25,
         samples=(),
         findings=(),
-        text="Tuning helped.",
     )
     return replace(evaluation, **changes)
+
+
+def make_answerer(
+    plan: Plan, dataset: Dataset, session: FakeSession, chats: Mapping[str, Any] | None = None
+) -> Answerer:
+    """Whom the gate and the evaluation ask: the session, and the chats by the model's name."""
+    known = chats or {}
+    return Answerer(
+        session=session,
+        open_chat=lambda endpoint: known[endpoint.model],
+        open_embedder=lambda model: FakeEmbedder(),
+        sampling=sampling_of(plan, dataset),
+        schema=None,
+        embedding=plan.eval.embedding,
+        watch=FakeWatch(),
+    )
+
+
+class FakeEmbedder:
+    """Texts are as alike as the share of their words that both have."""
+
+    def similarities(self, first: Sequence[str], second: Sequence[str], watch: Watch) -> list[float]:
+        pairs = [(set(a.split()), set(b.split())) for a, b in zip(first, second, strict=True)]
+        return [len(a & b) / max(len(a | b), 1) for a, b in pairs]
+
+
+def make_decision(**changes: Any) -> Decision:
+    """A gate that found nothing against tuning, without having measured."""
+    decision = Decision(
+        verdict="fine_tune",
+        says_no=False,
+        text="No un-tuned arm reaches the target.",
+        policy="enforce",
+        reason="",
+        task="format",
+        target=None,
+        detectable=None,
+        num_dev=30,
+        arms=(),
+        best=None,
+        tuned_usd_per_1000=None,
+        judge=None,
+        findings=(),
+    )
+    return replace(decision, **changes)

@@ -34,10 +34,28 @@ def budget(plan: Plan, **changes: float | None) -> Plan:
     return replace(plan, budget=replace(plan.budget, **{**unset, **changes}))
 
 
-def test_tokens_are_those_of_all_epochs_and_of_both_sides_answered_and_scored() -> None:
-    found = estimate(make_test_plan("hyperparameters.epochs=2.5"))
-    assert found.train_tokens == 2.5 * 400 * 100
-    assert found.evaluation_tokens == 2 * 2 * 60 * 100
+NOT_FORGOTTEN = "eval.forgetting.measure=false"
+
+
+def test_tokens_are_those_of_all_epochs() -> None:
+    assert estimate(make_test_plan("hyperparameters.epochs=2.5")).train_tokens == 2.5 * 400 * 100
+
+
+def test_the_gates_tokens_are_those_of_every_arm_on_the_dev_rows_with_its_examples() -> None:
+    plan = make_test_plan("gate.arms=[zero_shot, few_shot]", "gate.shots=3")
+    assert estimate(plan).gate_tokens == 30 * (80 + 20) + 30 * (80 + 3 * 100 + 20)
+    assert estimate(make_test_plan("gate.arms=[zero_shot]", "gate.max_rows=20")).gate_tokens == 20 * 100
+    assert estimate(make_test_plan("gate.policy=skip", "gate.reason=seen")).gate_tokens == 0
+
+
+def test_the_evaluations_tokens_are_those_of_base_best_arm_and_tuned_answered_and_scored() -> None:
+    answered = 60 * (2 * 100 + 80 + 2 * 100 + 20)
+    plan = make_test_plan(NOT_FORGOTTEN, "gate.shots=2")
+    assert estimate(plan).evaluation_tokens == answered
+    scored = make_test_plan(NOT_FORGOTTEN, "gate.shots=2", "eval.metrics=[chrf, loss]")
+    assert estimate(scored).evaluation_tokens == answered + 60 * (2 * 80 + 80 + 2 * 100 + 3 * 20)
+    assert estimate(make_test_plan(NOT_FORGOTTEN, "gate.policy=skip", "gate.reason=seen")).evaluation_tokens == 12_000
+    assert estimate(make_test_plan("gate.shots=2")).evaluation_tokens > answered
 
 
 def test_dropped_rows_do_not_thin_the_tokens_of_a_row() -> None:
@@ -48,9 +66,9 @@ def test_dropped_rows_do_not_thin_the_tokens_of_a_row() -> None:
 
 @pytest.mark.parametrize("size", [135_000_000, 7_000_000_000])
 def test_twice_the_rows_or_the_model_take_twice_the_hours_and_twice_the_machine_half(size: int) -> None:
-    plan = make_test_plan(facts=facts_of_size(size))
+    plan = make_test_plan(NOT_FORGOTTEN, facts=facts_of_size(size))
     once = work_hours(estimate(plan))
-    double_rows = replace(DATASET, train_tokens=2 * DATASET.train_tokens, test=DATASET.test * 2)
+    double_rows = replace(DATASET, train_tokens=2 * DATASET.train_tokens, dev=DATASET.dev * 2, test=DATASET.test * 2)
     assert work_hours(estimate(plan, double_rows)) == pytest.approx([2 * h for h in once])
     assert work_hours(estimate(replace(plan, model_facts=facts_of_size(2 * size)))) == pytest.approx(
         [2 * h for h in once]
@@ -89,6 +107,7 @@ def test_a_model_of_unknown_size_has_no_hours_and_needs_no_measurement() -> None
 
 KNOWN = Estimate(
     train_tokens=1,
+    gate_tokens=1,
     evaluation_tokens=1,
     hours=Band(low=1, expected=3, high=9),
     usd=Band(low=2, expected=6, high=18),

@@ -78,7 +78,8 @@ def test_every_screen_belongs_to_a_case_and_every_code_has_a_screen() -> None:
     assert set(screens) == {*WRITTEN, *MADE, "missing-file"}
     shown = set(re.findall(r"\[([a-z]+/[a-z0-9-]+)\]", "".join(screens.values())))
     source = "".join(
-        (ROOT / "runner" / f"{name}.py").read_text(encoding="utf-8") for name in ("document", "schema", "manifest")
+        (ROOT / "runner" / f"{name}.py").read_text(encoding="utf-8")
+        for name in ("document", "schema", "manifest", "rules")
     )
     raised = set(re.findall(r'code="([a-z]+/[a-z0-9-]+)"', source))
     raised |= {f"manifest/{slug}" for slug in re.findall(r'\badd\("([a-z0-9-]+)"', source)}

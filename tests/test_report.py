@@ -16,10 +16,11 @@ from runner.cost import estimate_cost
 from runner.data import Shown
 from runner.data.ledger import SourceTotals
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError, Where
-from runner.gate import decide
+from runner.gate import decide_for_free
 from runner.report import Facts, Status, all_problems, make_report, to_json
 from runner.roi import compute_roi
 from runner.schema import read_schema
+from runner.scoring import read_scoring
 from tests.fakes import (
     UNKNOWN,
     make_comparison,
@@ -67,7 +68,7 @@ def facts_up_to(stage: str | None, *overrides: str, num_train: int = 400) -> Fac
         "plan": plan,
         "data": data,
         "estimate": estimate_cost(plan, data, lambda: 1e11),
-        "decision": decide(plan, data),
+        "decision": decide_for_free(plan, data, read_scoring(plan)),
         "training": trained_model(),
         "evaluation": evaluation,
         "roi": compute_roi(plan, 1.0, evaluation),

@@ -1,15 +1,17 @@
-"""Vendors by name. `load` is the one dynamic import of the project."""
+"""Vendors by name. `_import` is the one dynamic import of the project."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from runner.errors import Exit, Problem, RunnerError
 
 if TYPE_CHECKING:
-    from runner.backends.base import Backend
+    from runner.backends.base import Backend, Chat, Embedder, Endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +43,33 @@ def load(approach: str) -> Backend:
             ),
             Exit.MANIFEST,
         )
+    return cast("Backend", _import(vendor.module, vendor.extra, "approach", f"The approach '{approach}'"))
+
+
+def open_chat(endpoint: Endpoint, cache: Path, environment: Mapping[str, str]) -> Chat:
+    """A chat with the endpoint; what it answers is kept under `cache` and asked for once. Sends nothing yet.
+
+    The key is looked up in `environment`; raises RunnerError (66) when the SDK is not installed.
+    """
+    vendor = _import("runner.backends.openai", "openai", "endpoint", f"Asking '{endpoint.model}'")
+    return cast("Chat", vendor.ChatClient(endpoint, cache / "answers", environment))
+
+
+def open_embedder(model: str) -> Embedder:
+    """The embedding model of a folder or hub id; raises RunnerError (66) when it, or a package, is missing."""
+    vendor = _import("runner.backends.local.embed", "train", "model", f"The embedding model '{model}'")
+    return cast("Embedder", vendor.Embedder(model))
+
+
+def _import(module: str, extra: str, area: str, what: str) -> Any:
     try:
-        return cast("Backend", importlib.import_module(vendor.module))
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise RunnerError(
             Problem(
-                code="approach/package-missing",
-                what=f"The approach '{approach}' needs the package '{error.name}', which is not installed.",
-                fix=f'Install it with: pip install "runner[{vendor.extra}]"',
+                code=f"{area}/package-missing",
+                what=f"{what} needs the package '{error.name}', which is not installed.",
+                fix=f'Install it with: pip install "runner[{extra}]"',
             ),
             Exit.INPUT_MISSING,
         ) from error

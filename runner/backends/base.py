@@ -175,7 +175,8 @@ class Session(Protocol):
 
     `count_tokens` gives None where the tokenizer is not at hand. `shorten` cuts an example to a length in tokens
     (earliest turns first, then the end of the answer); None: nothing of the answer would be left. `complete` takes the
-    tools on offer for each prompt, where there are any.
+    tools on offer for each prompt, where there are any, and what to call the work; what was answered once is kept, and
+    not answered again.
     """
 
     facts: ModelFacts
@@ -191,6 +192,7 @@ class Session(Protocol):
         sampling: Sampling,
         watch: Watch,
         tools: Sequence[str | None] = (),
+        label: str | None = None,
     ) -> list[Completion]: ...
     def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss: ...
 
@@ -215,6 +217,12 @@ class Chat(Protocol):
         label: str,
         schema: Mapping[str, object] | None = None,
     ) -> list[Reply]: ...
+
+
+class Embedder(Protocol):
+    """A model that says how alike texts are: one number from 0 to 1 for each pair."""
+
+    def similarities(self, first: Sequence[str], second: Sequence[str], watch: Watch) -> list[float]: ...
 
 
 class Backend(Protocol):

@@ -63,10 +63,12 @@ class Shown:
 class Dataset:
     """What will be trained on and measured with, and what became of every row.
 
-    A row of `train` stands there as often as its source's weight says; `train_tokens` counts it as often.
+    A row of `train` stands there as often as its source's weight says; `train_tokens` counts it as often. `own` are
+    the different training rows without general ones, from which prompts may take examples.
     """
 
     train: Sequence[Example]
+    own: Sequence[Example]
     dev: Sequence[Example]
     test: Sequence[Example]
     ledger: Ledger
@@ -109,9 +111,10 @@ def prepare_data(plan: Plan, session: Session, folder: Path, cache: Path, watch:
         *near_finding(division, place),
     ]
     _write_lines(folder / "findings.jsonl", map(asdict, seen))
+    own = np.flatnonzero((division.times > 0) & (division.parts == TRAIN) & ~mixed)
     split = SplitReport(
         **{name: len(members) for name, members in parts.items()},
-        num_own=int(((division.times > 0) & (division.parts == TRAIN) & ~mixed).sum()),
+        num_own=len(own),
         num_groups=len(np.unique(division.groups[division.times > 0])),
         num_pairs=len(division.pairs),
         num_withheld=int((division.partners >= 0).sum()),
@@ -120,6 +123,7 @@ def prepare_data(plan: Plan, session: Session, folder: Path, cache: Path, watch:
     )
     return Dataset(
         train=parts["train"],
+        own=examples.select(own),
         dev=parts["dev"],
         test=parts["test"],
         ledger=ledger,

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from runner.backends.base import HeldOutLoss, Sampling, Watch
+from runner.backends.answers import KeptAnswers, key_of
+from runner.backends.base import HeldOutLoss, Reply, Sampling, Watch
 from runner.backends.local.encode import Encoded
 from runner.backends.local.pack import ATTENTION, MIN_SHARED, answer_losses, pack
 from runner.conversation import Completion
@@ -48,9 +49,11 @@ def complete(
     stop_ids: frozenset[int],
     watch: Watch,
     label: str,
+    kept: KeptAnswers,
 ) -> list[Completion]:
     """One greedy answer for each rendered prompt, in their order; batches are made of prompts of like length, padded on
-    the left."""
+    the left. A batch whose answers are all kept is not answered again; batches are the same whether some are kept or
+    not, since what stands beside a row can turn its rounding."""
     model.eval()
     ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
     order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
@@ -60,16 +63,20 @@ def complete(
         eos_token_id=sorted(stop_ids),
         pad_token_id=tokenizer.pad_token_id,
     )
-    answers: dict[int, Completion] = {}
-    cache = _prefix_cache(model, ids)
+    keys = [key_of(text, sampling.max_new_tokens, sorted(stop_ids)) for text in texts]
+    answers = {i: reply.completion for i, key in enumerate(keys) if (reply := kept.get(key)) and reply.completion}
+    shared: list[DynamicCache | None] = []
     with watch.progress(label, len(ids)) as progress:
         for begin in range(0, len(order), sampling.batch_size):
             batch = order[begin : begin + sampling.batch_size]
-            started = time.perf_counter()
-            rows = _generate(model, [ids[i] for i in batch], config, cache, watch)
-            seconds = (time.perf_counter() - started) / len(batch)
-            for i, row in zip(batch, rows, strict=True):
-                answers[i] = _completion(tokenizer, len(ids[i]), row, stop_ids, seconds)
+            if new := [i for i in batch if i not in answers]:
+                shared = shared or [_prefix_cache(model, ids)]
+                started = time.perf_counter()
+                rows = _generate(model, [ids[i] for i in batch], config, shared[0], watch)
+                seconds = (time.perf_counter() - started) / len(batch)
+                given = dict(zip(batch, rows, strict=True))
+                answers |= {i: _completion(tokenizer, len(ids[i]), given[i], stop_ids, seconds) for i in new}
+                kept.put({keys[i]: Reply(completion=answers[i]) for i in new})
             progress.advance(len(batch))
     return [answers[i] for i in range(len(ids))]
 

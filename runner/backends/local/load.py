@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
+from runner.backends.answers import KeptAnswers, key_of
 from runner.backends.base import (
     HeldOutLoss,
     ModelFacts,
@@ -53,6 +56,7 @@ class LocalSession:
             name, self.revision, config.to_dict(), EMBEDDED[name].license if name in EMBEDDED else None
         )
         self._cache = cache
+        self._commit = getattr(config, "_commit_hash", None)
         self._rows: EncodedRows | None = None
         self._model: Any = None
         self._side: Side = "base"
@@ -86,6 +90,7 @@ class LocalSession:
         sampling: Sampling,
         watch: Watch,
         tools: Sequence[str | None] = (),
+        label: str | None = None,
     ) -> list[Completion]:
         """One greedy answer for each prompt, in their order."""
         with self._answering_as(side) as model:
@@ -94,14 +99,23 @@ class LocalSession:
                 render(self.tokenizer, prompt, tools=offer, answer_next=True)
                 for prompt, offer in zip(prompts, offered, strict=True)
             ]
-            return generate.complete(
-                model, self.tokenizer, texts, sampling, self.stop_ids, watch, label=f"{side} answers"
-            )
+            kept = KeptAnswers(self._cache / "answers", f"{side}-{self._fingerprint(side)}")
+            name = f"{label or side} answers"
+            return generate.complete(model, self.tokenizer, texts, sampling, self.stop_ids, watch, name, kept)
 
     def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss:
         """How surprised the model is by the expected answers, without sampling."""
         with self._answering_as(side) as model:
             return generate.held_out_loss(model, self._encoded(examples), watch, label=f"{side} loss")
+
+    def _fingerprint(self, side: Side) -> str:
+        """A name for the weights as they answer: the model's files, the tuned ones by content, and their numbers."""
+        weights: list[object] = [self.folder, self._commit, _signature(Path(self.folder)), self.method == "qlora"]
+        if side == "tuned":
+            assert self._tuned_dir is not None, "only a trained session has a tuned side"
+            weights += [_contents(path) for path in sorted(self._tuned_dir.glob("*.safetensors"))]
+        dtype = str(torch.float32 if self.method == "full" else compute_dtype())
+        return key_of(*weights, dtype, torch.__version__, transformers.__version__)[:16]
 
     def _encoded(self, examples: Sequence[Example]) -> EncodedRows:
         known = self._rows.select(examples) if self._rows else None
@@ -185,6 +199,17 @@ def split_revision(model: str) -> tuple[str, str | None]:
         return model, None
     name, _, revision = model.partition("@")
     return name, revision or None
+
+
+def _signature(folder: Path) -> list[str]:
+    """A local model's files by size and time, which are read in no time; none for a model of the hub."""
+    files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
+    return [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+
+
+def _contents(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stop_ids(folder: str, revision: str | None, tokenizer: Any) -> frozenset[int]:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from runner.errors import Severity
-from runner.gate import GOOD_TEST, MIN_TEST, TASKS, Decision, decide
+from runner.gate import TASKS, Decision, decide_for_free
+from runner.gate.static import GOOD_TEST, MIN_TEST
 from runner.manifest import load_manifest
 from runner.plan import make_plan
+from runner.scoring import read_scoring
 from tests.fakes import facts_of_size, make_dataset, make_test_plan
 
 BEHAVIOUR = [name for name, task in TASKS.items() if task.instead is None]
@@ -19,7 +21,8 @@ SIZES = [None, 135_000_000, 999_999_999, 1_000_000_000, 70_000_000_000]
 
 
 def gate(*overrides: str, num_train: int = 5000, num_test: int = 60, size: int | None = 135_000_000) -> Decision:
-    return decide(make_test_plan(*overrides, facts=facts_of_size(size)), make_dataset(num_train, num_test))
+    plan = make_test_plan(*overrides, facts=facts_of_size(size))
+    return decide_for_free(plan, make_dataset(num_train, num_test), read_scoring(plan))
 
 
 def codes(decision: Decision, severity: Severity) -> list[str]:
@@ -108,7 +111,8 @@ def test_our_own_defaults_are_usual(tmp_path: Path, kind: str, size: int | None)
     manifest = tmp_path / "manifest.yaml"
     approach = f"approach: {{kind: {kind}, model: m}}"
     manifest.write_text(f"name: bare\ndata: {{train: rows.jsonl}}\n{approach}\ngate: {{task: format}}\n")
-    decision = decide(make_plan(load_manifest(manifest), facts_of_size(size)), make_dataset(5000))
+    plan = make_plan(load_manifest(manifest), facts_of_size(size))
+    decision = decide_for_free(plan, make_dataset(5000), read_scoring(plan))
     assert "gate/unusual" not in codes(decision, "warning")
 
 
@@ -160,13 +164,18 @@ def test_the_gate_says_no_just_when_it_found_an_error(task: str) -> None:
 
 def test_a_full_tune_says_which_written_keys_it_ignores() -> None:
     plan = make_test_plan("approach.kind=full", "hyperparameters.rank=8")
-    ignored = [f.where.key for f in decide(plan, make_dataset()).findings if f.code == "gate/ignored"]
+    ignored = [
+        f.where.key
+        for f in decide_for_free(plan, make_dataset(), read_scoring(plan)).findings
+        if f.code == "gate/ignored"
+    ]
     assert ignored == ["hyperparameters.rank", "hyperparameters.top_layers"], "the quickstart writes top_layers"
 
 
 def test_rows_that_are_repeated_or_general_do_not_count_as_rows_to_learn_from() -> None:
     dataset = make_dataset(5000)
     few = replace(dataset, split=replace(dataset.split, num_own=40))
-    found = decide(make_test_plan("gate.task=format"), few).findings
+    plan = make_test_plan("gate.task=format")
+    found = decide_for_free(plan, few, read_scoring(plan)).findings
     told = [f.what for f in found if f.code == "gate/too-few-rows"]
     assert told == ["40 rows to train on; 'format' takes at least 100."]

@@ -1,4 +1,4 @@
-"""Is tuning worth trying at all? The guide's decision tables, as checks that give findings with reasons."""
+"""The guide's decision tables, as checks that give findings with reasons. They are free, and come first."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Literal
 from runner.data import Dataset
 from runner.errors import Problem, Where
 from runner.plan import GatePlan, Plan
-
-GateVerdict = Literal["fine_tune", "try_retrieval", "try_prompting", "need_data", "skipped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,48 +58,12 @@ MIN_TEST, GOOD_TEST = 20, 50
 ADAPTER_KEYS = ("rank", "alpha", "dropout", "target_modules", "top_layers")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What the gate says, and why; `says_no` is set whether or not the policy enforces it."""
-
-    verdict: GateVerdict
-    says_no: bool
-    policy: str
-    reason: str
-    task: str
-    findings: tuple[Problem, ...]
-
-    @property
-    def refuses(self) -> bool:
-        """Whether the run ends here: the gate says no, and its policy enforces that."""
-        return self.says_no and self.policy == "enforce"
-
-
-def decide(plan: Plan, dataset: Dataset) -> Decision:
-    """The static gate: free, and before anything is trained."""
-    gate = plan.gate
-    if gate.policy == "skip":
-        note = Problem(code="gate/skipped", what=f"The gate was skipped: {gate.reason}", severity="warning")
-        return _decision(gate, "skipped", (note,))
-    split = dataset.split
-    findings = (*_task_findings(gate, split.num_own), *_test_findings(split.test), *_range_findings(plan))
-    errors = {finding.code for finding in findings if finding.severity == "error"}
-    verdict: GateVerdict = "fine_tune"
-    if "gate/wrong-tool" in errors:
-        verdict = TASKS[gate.task].instead or verdict
-    elif errors:
-        verdict = "need_data"
-    return _decision(gate, verdict, findings)
-
-
-def _decision(gate: GatePlan, verdict: GateVerdict, findings: tuple[Problem, ...]) -> Decision:
-    return Decision(
-        verdict=verdict,
-        says_no=verdict not in ("fine_tune", "skipped"),
-        policy=gate.policy,
-        reason=gate.reason,
-        task=gate.task,
-        findings=findings,
+def static_findings(plan: Plan, dataset: Dataset) -> tuple[Problem, ...]:
+    """What speaks for and against tuning before anything is spent; an error is a no."""
+    return (
+        *_task_findings(plan.gate, dataset.split.num_own),
+        *_test_findings(dataset.split.test),
+        *_range_findings(plan),
     )
 
 

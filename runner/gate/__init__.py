@@ -1,0 +1,152 @@
+"""Is tuning worth trying at all? Free checks first, then un-tuned arms measured on the dev rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from runner.answerer import Answerer
+from runner.arms import make_arms
+from runner.cost import Estimate
+from runner.data import Dataset
+from runner.errors import Problem, Where
+from runner.gate.measure import ArmResult, measure_arms
+from runner.gate.static import TASKS, static_findings
+from runner.gate.weigh import Target, find_target, tuned_price, weigh
+from runner.judge import JudgeCheck
+from runner.judging import try_judge
+from runner.plan import Plan
+from runner.scoring import Scoring
+from runner.stats import effective_rows, minimum_detectable
+
+__all__ = ["TASKS", "ArmResult", "Decision", "GateVerdict", "decide", "decide_for_free"]
+
+GateVerdict = Literal[
+    "prompting_enough",
+    "prompting_cheaper",
+    "retrieval_enough",
+    "need_data",
+    "fine_tune",
+    "inconclusive",
+    "try_retrieval",
+    "try_prompting",
+    "skipped",
+]
+GOES_ON = ("fine_tune", "skipped")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the gate says, and why; `says_no` is set whether or not the policy enforces it.
+
+    `detectable` is the smallest true gain of the target's metric that the test rows would show in four runs out of
+    five (None: unknown, or more than there can be). `best` names the arm with the best score, None before measuring.
+    """
+
+    verdict: GateVerdict
+    says_no: bool
+    text: str
+    policy: str
+    reason: str
+    task: str
+    target: Target | None
+    detectable: float | None
+    num_dev: int
+    arms: tuple[ArmResult, ...]
+    best: str | None
+    tuned_usd_per_1000: float | None
+    judge: JudgeCheck | None
+    findings: tuple[Problem, ...]
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the run ends here: the gate says no, and its policy enforces that."""
+        return self.says_no and self.policy == "enforce"
+
+
+def decide_for_free(plan: Plan, dataset: Dataset, scoring: Scoring) -> Decision:
+    """The static checks alone, with what the test rows will be able to show; nothing is asked of any model."""
+    gate = plan.gate
+    target = find_target(plan, scoring)
+    groups = [row.group for row in dataset.test]
+    shares = target is not None and scoring.metrics[target.metric].bounds == (0, 1)
+    detectable = minimum_detectable(effective_rows(groups, len(groups)), plan.eval.margin) if shares else None
+    findings = static_findings(plan, dataset)
+    verdict: GateVerdict = "fine_tune"
+    errors = {finding.code for finding in findings if finding.severity == "error"}
+    if gate.policy == "skip":
+        verdict = "skipped"
+        note = Problem(code="gate/skipped", what=f"The gate was skipped: {gate.reason}", severity="warning")
+        findings = (note,)
+    elif "gate/wrong-tool" in errors:
+        verdict = TASKS[gate.task].instead or verdict
+    elif errors:
+        verdict = "need_data"
+    return Decision(
+        verdict=verdict,
+        says_no=verdict not in GOES_ON,
+        text=" ".join(finding.what for finding in findings if finding.severity == "error"),
+        policy=gate.policy,
+        reason=gate.reason,
+        task=gate.task,
+        target=target,
+        detectable=detectable,
+        num_dev=min(len(dataset.dev), gate.max_rows),
+        arms=(),
+        best=None,
+        tuned_usd_per_1000=None,
+        judge=None,
+        findings=findings,
+    )
+
+
+def decide(
+    plan: Plan, dataset: Dataset, estimate: Estimate, answerer: Answerer, scoring: Scoring, folder: Path
+) -> Decision:
+    """The free checks, then the arms on the dev rows, unless the checks have already ended the run.
+
+    Each arm's answers are kept in `folder`. No test row is looked at. Raises RunnerError (69, 77) when an endpoint
+    that the manifest names cannot be asked.
+    """
+    free = decide_for_free(plan, dataset, scoring)
+    if free.refuses or free.verdict == "skipped":
+        return free
+    check = try_judge(plan, dataset, answerer, folder)
+    arms = measure_arms(plan, dataset, estimate, make_arms(plan, dataset, scoring.schema), answerer, scoring, folder)
+    tuned_usd = tuned_price(plan, dataset)
+    found = weigh(plan, arms, free.target, tuned_usd, estimate, scoring)
+    verdict, text = (free.verdict, free.text) if free.says_no else (found.verdict, found.text)
+    if check and not check.reliable and scoring.primary == "judge" and verdict == "fine_tune":
+        verdict, text = (
+            "inconclusive",
+            "The judge is not reliable, and it is the primary metric: no verdict can follow.",
+        )
+    return replace(
+        free,
+        verdict=verdict,
+        says_no=verdict not in GOES_ON,
+        text=text,
+        judge=check,
+        arms=arms,
+        best=found.best,
+        tuned_usd_per_1000=tuned_usd,
+        findings=(*free.findings, *(check.findings if check else ()), *found.findings, *_power(free, arms, found.best)),
+    )
+
+
+def _power(free: Decision, arms: Sequence[ArmResult], best: str | None) -> tuple[Problem, ...]:
+    """A warning when what is left to gain over the best arm is less than the test rows can show."""
+    target, side = free.target, next((arm.side for arm in arms if arm.name == best), None)
+    score = side.scores[target.metric] if target and side else None
+    if score is None or free.detectable is None or 1 - score.mean >= free.detectable:
+        return ()
+    what = (
+        f"The best arm leaves {1 - score.mean:.3f} to gain, and the test rows can only show a gain of "
+        f"{free.detectable:.3f} or more: even a perfect tuned model might not be told from it."
+    )
+    fix = "Hold out more test rows (raise data.split.test, or add rows)."
+    return (
+        Problem(code="gate/cannot-show", what=what, where=Where(key="data.split.test"), fix=fix, severity="warning"),
+    )

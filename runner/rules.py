@@ -1,0 +1,186 @@
+"""Rules between the manifest's keys, which its schema cannot say well; each fault has its place and its cure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from runner.backends import APPROACHES
+from runner.document import Document, KeyPath
+from runner.errors import Problem
+from runner.schema import read_schema
+
+METRIC_NEEDS = {  # what a metric cannot do without: the key under eval, and an example of it
+    "json_valid": ("json_schema", 'json_schema: "data/ticket.schema.json"'),
+    "regex": ("pattern", 'pattern: "^[A-Z]{2}-[0-9]{5}$"'),
+    "similarity": ("embedding", "embedding: sentence-transformers/all-MiniLM-L6-v2"),
+    "judge": ("judge", "judge: {endpoint: {base_url: ..., model: ...}, rubric: ...}"),
+}
+OWN_NAMES = ("base", "tuned", "zero_shot", "instruction", "few_shot", "nearest", "judge", "forgetting")
+
+
+def cross_rules(document: Document, problems: Sequence[Problem]) -> Iterator[Problem]:
+    """Rules that join several keys, which the schema cannot say well; each looks only at keys without a problem."""
+    faulty = {problem.where.key for problem in problems}
+    kind = document.get("approach", "kind")
+    if "approach.kind" not in faulty and kind in APPROACHES and APPROACHES[kind].module is None:
+        built = ", ".join(name for name, vendor in APPROACHES.items() if vendor.module)
+        yield Problem(
+            code="approach/not-built",
+            what=f"The approach '{kind}' is not built yet.",
+            where=document.where(("approach", "kind"), value=True),
+            fix=f"Use one of: {built}.",
+        )
+    yield from _data_rules(document, faulty)
+    yield from _eval_rules(document, faulty)
+    yield from _gate_rules(document, faulty)
+    yield from _price_rules(document, faulty)
+
+
+def _data_rules(document: Document, faulty: set[str | None]) -> Iterator[Problem]:
+    """What a part is made of, and that a row's format and template fit together."""
+    schema = read_schema("manifest")["properties"]["data"]["properties"]["split"]["properties"]
+    shares = {part: schema[part]["default"] for part in ("dev", "test") if not document.get("data", part)}
+    if not faulty.intersection(f"data.split.{part}" for part in shares):
+        held_out = sum(document.get("data", "split", part, default=share) for part, share in shares.items())
+        if held_out > 0.8:
+            yield Problem(
+                code="data/split",
+                what=f"dev and test together take {held_out:.0%} of the rows, which leaves too little to train on.",
+                where=document.where(("data", "split")),
+                fix="Keep them at 0.8 or less together.",
+            )
+    for path in _templated(document):
+        holder = document.get(*path)
+        has_template = bool(holder.get("template") or document.get("data", "template"))
+        name = holder.get("format", "auto")
+        if name == "columns" and not has_template:
+            yield Problem(
+                code="data/template",
+                what="The format 'columns' needs a template that says what the columns are.",
+                where=document.where((*path, "format"), value=True),
+                fix='For example  template: {prompt: "{{question}}", completion: "{{answer}}"}',
+            )
+        elif holder.get("template") and name not in ("auto", "columns"):
+            yield Problem(
+                code="data/template",
+                what=f"A template reads columns, and the format is '{name}'.",
+                where=document.where((*path, "template")),
+                fix="Remove the template, or set format: columns.",
+            )
+    for i, entry in enumerate(document.get("data", "mix", default=[]) if "data.mix" not in faulty else ()):
+        if isinstance(entry, dict) and (entry.get("fraction") is None) == (entry.get("rows") is None):
+            yield Problem(
+                code="data/mix",
+                what="A mix takes either 'fraction' or 'rows'.",
+                where=document.where(("data", "mix", i)),
+                fix="For example  fraction: 0.1",
+            )
+
+
+def _templated(document: Document) -> Iterator[tuple[str | int, ...]]:
+    """Every place under data that may name a format and a template."""
+    if isinstance(document.get("data"), dict):
+        yield ("data",)
+    for part in ("train", "dev", "test", "mix"):
+        entries = document.get("data", part)
+        for i, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if isinstance(entry, dict):
+                yield ("data", part, i)
+
+
+def _eval_rules(document: Document, faulty: set[str | None]) -> Iterator[Problem]:
+    """Every metric has what it needs, and a name of its own."""
+    entries = document.get("eval", "metrics", default=[])
+    names: list[str] = []
+    for i, entry in enumerate(entries if isinstance(entries, list) else ()):
+        place = ("eval", "metrics", i)
+        if any(key and key.startswith(f"eval.metrics.{i}") for key in faulty):
+            continue
+        own = isinstance(entry, dict)
+        name = str(entry.get("name") or entry["python"].rpartition(":")[2]) if own else str(entry)
+        if name in names or (own and name in metric_names()):
+            yield Problem(
+                code="eval/metric-name",
+                what=f"Two metrics are called '{name}'.",
+                where=document.where(place),
+                fix="Give your own another name:  name: my_score",
+            )
+        names.append(name)
+        key, example = METRIC_NEEDS.get(name, (None, "")) if not own else (None, "")
+        if key and not document.get("eval", key):
+            yield Problem(
+                code="manifest/missing-key",
+                what=f"The metric '{name}' needs the key '{key}' in 'eval'.",
+                where=document.where(place),
+                fix=f"For example  {example}",
+            )
+    pattern = document.get("eval", "pattern")
+    if isinstance(pattern, str):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield Problem(
+                code="eval/pattern",
+                what=f"'eval.pattern' is no regular expression: {error}.",
+                where=document.where(("eval", "pattern"), value=True),
+                fix="Mend it; in YAML, single quotes leave backslashes alone.",
+            )
+
+
+def metric_names() -> list[str]:
+    """The metrics that the schema knows."""
+    names: list[str] = read_schema("manifest")["$defs"]["metric"]["then"]["enum"]
+    return names
+
+
+def _gate_rules(document: Document, faulty: set[str | None]) -> Iterator[Problem]:
+    """Other models have names of their own, and a schema where their decoding is constrained."""
+    models = document.get("gate", "models", default=[])
+    names: list[str] = []
+    for i, entry in enumerate(models if isinstance(models, list) else ()):
+        if not isinstance(entry, dict) or any(key and key.startswith(f"gate.models.{i}") for key in faulty):
+            continue
+        name = str(entry.get("name") or entry["endpoint"]["model"])
+        if name in names or name in OWN_NAMES:
+            yield Problem(
+                code="gate/model-name",
+                what=f"Two arms are called '{name}'.",
+                where=document.where(("gate", "models", i)),
+                fix="Give the model another name:  name: large",
+            )
+        names.append(name)
+        if entry.get("constrained") and not document.get("eval", "json_schema"):
+            yield Problem(
+                code="manifest/missing-key",
+                what="A constrained arm needs the key 'json_schema' in 'eval'.",
+                where=document.where(("gate", "models", i, "constrained")),
+                fix='For example  json_schema: "data/ticket.schema.json"',
+            )
+
+
+def _price_rules(document: Document, faulty: set[str | None]) -> Iterator[Problem]:
+    """A cap in dollars needs the prices of what it caps."""
+    priced: list[tuple[KeyPath, KeyPath]] = []
+    if document.get("eval", "judge", "max_usd"):
+        priced.append((("eval", "judge", "max_usd"), ("eval", "judge", "endpoint")))
+    if document.get("gate", "max_usd"):
+        models = document.get("gate", "models", default=[])
+        ends = [("gate", "models", i, "endpoint") for i in range(len(models) if isinstance(models, list) else 0)]
+        priced += [(("gate", "max_usd"), end) for end in ends]
+        if document.get("budget", "usd_per_hour") is None:
+            yield _unpriced(document, ("gate", "max_usd"), "budget", "usd_per_hour: 2.5")
+    for cap, end in priced:
+        prices = [document.get(*end, f"usd_per_million_{side}") for side in ("input", "output")]
+        if None in prices:
+            example = "usd_per_million_input: 2.0, usd_per_million_output: 8.0"
+            yield _unpriced(document, cap, ".".join(map(str, end)), example)
+
+
+def _unpriced(document: Document, cap: KeyPath, holder: str, example: str) -> Problem:
+    return Problem(
+        code="manifest/missing-key",
+        what=f"'{'.'.join(map(str, cap))}' needs the prices in '{holder}'.",
+        where=document.where(cap),
+        fix=f"For example  {example}",
+    )

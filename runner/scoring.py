@@ -1,0 +1,257 @@
+"""Answers of one side or arm -> scores, figures and evidence. The gate and the evaluation score with the same code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from runner.backends.base import Reply
+from runner.conversation import Completion, Example
+from runner.data import Dataset
+from runner.errors import Exit, Problem, RunnerError, Where
+from runner.metrics import METRICS, Answer, Metric, Score, find_classes, load_metric
+from runner.plan import EvalPlan, Plan
+from runner.stats import Interval, mean_interval, pooled_interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """What answers are scored with: the metrics in the manifest's order, the first being the primary one."""
+
+    metrics: Mapping[str, Metric]
+    schema: Mapping[str, Any] | None
+    pattern: str | None
+    seed: int
+    resamples: int
+
+    @property
+    def primary(self) -> str:
+        """The metric that decides the verdict."""
+        return next(iter(self.metrics))
+
+    def needs(self, fact: str) -> bool:
+        """Whether some metric depends on a fact from outside the answer: loss, similarity or judge."""
+        return any(metric.needs == fact for metric in self.metrics.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """What some metrics need beyond the answer, row by row; None where nobody computed it."""
+
+    losses: Sequence[float | None] | None = None
+    similarities: Sequence[float | None] | None = None
+    marks: Sequence[float | None] | None = None
+    unmarked: Sequence[str | None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One side's answers to some rows, and each row's score of each metric."""
+
+    rows: Sequence[Example]
+    replies: Sequence[Reply]
+    items: Sequence[Answer]
+    scores: Mapping[str, Sequence[Score]]
+
+    @property
+    def texts(self) -> list[str | None]:
+        """What was answered; None where there is no answer."""
+        return [reply.completion.text if reply.completion else None for reply in self.replies]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideResult:
+    """One side over its rows: intervals of each metric, and what its answers cost; None is unknown."""
+
+    num_rows: int
+    num_unanswered: int
+    scores: Mapping[str, Interval | None]
+    unscored: Mapping[str, int]
+    prompt_tokens: float | None
+    output_tokens: float | None
+    seconds_per_answer: float | None
+    stopped_share: float | None
+
+
+def read_scoring(plan: Plan) -> Scoring:
+    """Loads what scores are made with; raises RunnerError (66 a file is missing, 78 it is faulty)."""
+    metrics = {
+        name: load_metric(plan.eval.custom[name]) if name in plan.eval.custom else METRICS[name]
+        for name in plan.eval.metrics
+    }
+    return Scoring(
+        metrics=metrics,
+        schema=read_answer_schema(plan.eval),
+        pattern=plan.eval.pattern,
+        seed=plan.seed,
+        resamples=plan.eval.resamples,
+    )
+
+
+def check_metrics(scoring: Scoring, dataset: Dataset) -> list[Problem]:
+    """Scores the expected answers against themselves before anything is spent. A metric that can score none of them
+    is a warning; raises RunnerError (78) when it is the primary one."""
+    replies = [Reply(completion=_perfect(row)) for row in dataset.test]
+    known = [1.0] * len(replies)
+    scored = score(
+        scoring, dataset.test, replies, Outside(losses=[0.0] * len(replies), similarities=known, marks=known)
+    )
+    faulty = [
+        (name, unscored_problem(name, scores))
+        for name, scores in scored.scores.items()
+        if all(one.value is None for one in scores)
+    ]
+    if any(name == scoring.primary for name, _ in faulty):
+        raise RunnerError([problem for _, problem in faulty], Exit.MANIFEST)
+    return [problem for _, problem in faulty]
+
+
+def score(
+    scoring: Scoring, rows: Sequence[Example], replies: Sequence[Reply], outside: Outside | None = None
+) -> Scored:
+    """Scores each row; a row without an answer has no score of anything, with the reason."""
+    classes = find_classes([row.expected for row in rows])
+    given = outside or Outside()
+    items = []
+    for i, (row, reply) in enumerate(zip(rows, replies, strict=True)):
+        item = Answer(
+            output=reply.completion.text if reply.completion else "",
+            expected=row.expected,
+            prompt=row.prompt[-1].text if row.prompt else "",
+            schema=scoring.schema,
+            pattern=scoring.pattern,
+            classes=classes,
+            loss=_at(given.losses, i),
+            finish=reply.completion.finish if reply.completion else None,
+            similarity=_at(given.similarities, i),
+            judged=_at(given.marks, i),
+            unjudged=_at(given.unmarked, i) or "no judge was asked",
+        )
+        items.append(item)
+    scores = {
+        name: [
+            metric.score(item) if reply.completion else Score(value=None, reason=f"no answer: {reply.reason}")
+            for item, reply in zip(items, replies, strict=True)
+        ]
+        for name, metric in scoring.metrics.items()
+    }
+    return Scored(rows=rows, replies=replies, items=items, scores=scores)
+
+
+def summarise(scoring: Scoring, scored: Scored) -> SideResult:
+    """One side's means with their intervals."""
+    given = [reply.completion for reply in scored.replies if reply.completion]
+    return SideResult(
+        num_rows=len(scored.rows),
+        num_unanswered=len(scored.rows) - len(given),
+        scores={name: interval_of(scoring, scored, name) for name in scoring.metrics},
+        unscored={name: sum(one.value is None for one in found) for name, found in scored.scores.items()},
+        prompt_tokens=_mean([answer.prompt_tokens for answer in given]),
+        output_tokens=_mean([answer.output_tokens for answer in given]),
+        seconds_per_answer=_mean([answer.seconds for answer in given]),
+        stopped_share=_mean([float(answer.finish == "stop") for answer in given]),
+    )
+
+
+def interval_of(scoring: Scoring, scored: Scored, name: str) -> Interval | None:
+    """The mean of a metric over the rows that have a score, clustered by group; None when none has one."""
+    metric = scoring.metrics[name]
+    known = [i for i, one in enumerate(scored.scores[name]) if one.value is not None]
+    if not known:
+        return None
+    groups = [scored.rows[i].group for i in known]
+    if metric.pool:
+        pool = metric.pool([scored.items[i] for i in known])
+        return pooled_interval(
+            pool.rows,
+            pool.statistic,
+            groups=groups,
+            bounds=metric.bounds,
+            seed=scoring.seed,
+            resamples=scoring.resamples,
+        )
+    values = [value for i in known if (value := scored.scores[name][i].value) is not None]
+    return mean_interval(values, groups=groups, bounds=metric.bounds, seed=scoring.seed, resamples=scoring.resamples)
+
+
+def keep(path: Path, scored: Scored) -> None:
+    """Writes every row's input, output, expected answer, scores, tokens and latency, one JSON line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for i, (row, reply) in enumerate(zip(scored.rows, scored.replies, strict=True)):
+            answer = reply.completion
+            record = {
+                "id": row.id,
+                "source": row.source,
+                "group": row.group,
+                "label": row.label,
+                "input": [{"role": m.role, "content": m.content} for m in row.prompt],
+                "expected": row.expected,
+                "output": answer.text if answer else None,
+                "no_answer": reply.reason,
+                "scores": {name: asdict(found[i]) for name, found in scored.scores.items()},
+                "prompt_tokens": answer.prompt_tokens if answer else None,
+                "output_tokens": answer.output_tokens if answer else None,
+                "seconds": answer.seconds if answer else None,
+                "finish": answer.finish if answer else None,
+            }
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def file_name(arm: str) -> str:
+    """A side's or arm's name as a file may be called."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in arm)
+
+
+def unscored_problem(name: str, scores: Sequence[Score]) -> Problem:
+    """What to say of a metric that could score no row."""
+    reason = next((one.reason for one in scores if one.reason), "no rows")
+    return Problem(
+        code="eval/unscored",
+        what=f"No row has a score of '{name}': {reason}.",
+        where=Where(key="eval.metrics"),
+        fix="Choose a metric that fits the answers.",
+        severity="warning",
+    )
+
+
+def read_answer_schema(plan: EvalPlan) -> Mapping[str, Any] | None:
+    """The JSON Schema of answers; raises RunnerError (66 missing, 78 not a schema)."""
+    if plan.json_schema is None:
+        return None
+    where = Where(path=str(plan.json_schema), key="eval.json_schema")
+    try:
+        schema: Mapping[str, Any] = json.loads(plan.json_schema.read_text(encoding="utf-8"))
+    except OSError as error:
+        what = f"The JSON Schema of answers cannot be read: {error.strerror}."
+        problem = Problem(code="eval/schema-missing", what=what, where=where, fix="Correct eval.json_schema.")
+        raise RunnerError(problem, Exit.INPUT_MISSING) from error
+    except (ValueError, RecursionError) as error:
+        problem = Problem(code="eval/schema-invalid", what=f"Not JSON: {error}.", where=where, fix="Mend the file.")
+        raise RunnerError(problem, Exit.MANIFEST) from error
+    from jsonschema import Draft202012Validator, SchemaError
+
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        what = f"Not a JSON Schema: {error.message}."
+        problem = Problem(code="eval/schema-invalid", what=what, where=where, fix="Mend the file.")
+        raise RunnerError(problem, Exit.MANIFEST) from error
+    return schema
+
+
+def _perfect(row: Example) -> Completion:
+    return Completion(text=row.expected, prompt_tokens=0, output_tokens=0, seconds=0.0, finish="stop")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _at(values: Sequence[Any] | None, i: int) -> Any:
+    return values[i] if values is not None else None
