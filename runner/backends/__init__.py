@@ -51,7 +51,7 @@ def open_chat(endpoint: Endpoint, cache: Path, environment: Mapping[str, str]) -
 
     The key is looked up in `environment`; raises RunnerError (66) when the SDK is not installed.
     """
-    vendor = _import("runner.backends.openai", "openai", "endpoint", f"Asking '{endpoint.model}'")
+    vendor = _import("runner.backends.openai", None, "endpoint", f"Asking '{endpoint.model}'")
     return cast("Chat", vendor.ChatClient(endpoint, cache / "answers", environment))
 
 
@@ -61,7 +61,7 @@ def open_embedder(model: str) -> Embedder:
     return cast("Embedder", vendor.Embedder(model))
 
 
-def _import(module: str, extra: str, area: str, what: str) -> Any:
+def _import(module: str, extra: str | None, area: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -69,7 +69,7 @@ def _import(module: str, extra: str, area: str, what: str) -> Any:
             Problem(
                 code=f"{area}/package-missing",
                 what=f"{what} needs the package '{error.name}', which is not installed.",
-                fix=f'Install it with: pip install "runner[{extra}]"',
+                fix=f'Install it with: pip install "runner{f"[{extra}]" if extra else ""}"',
             ),
             Exit.INPUT_MISSING,
         ) from error

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
-from runner.stats.clusters import cluster_rows
+from runner.stats.clusters import cluster_rows, float_noise
 
 CONFIDENCE = 0.95
 MIN_DEVIANTS = 6  # five wins to none are p = 0.0625 in an exact sign test, and six 0.031
@@ -79,15 +79,20 @@ def pooled_interval(
     resamples: int,
 ) -> Interval:
     """A statistic of the sum of rows (N, d) and its interval; `statistic` maps sums (..., d) to values (...), and where
-    it is not finite on a resample there are no ends. `bounds` are the least and largest possible value, if known."""
+    it is not finite on a resample there are no ends. `bounds` are the least and largest possible value, if known.
+    All figures are rounded to 12 decimals."""
     sample = _sample(np.asarray(rows, dtype=float), statistic, groups)
-    mean = round(sample.whole, DECIMALS)
+    mean = _rounded(sample.whole)
     if len(sample.sums) < 2 or not np.isfinite(sample.values).all():
         return Interval(mean=mean, low=None, high=None)
     ends = _ends(sample, statistic, bounds, seed, resamples)
     if ends is None:
         return Interval(mean=mean, low=None, high=None)
-    return Interval(mean=mean, low=min(mean, round(ends[0], DECIMALS)), high=max(mean, round(ends[1], DECIMALS)))
+    return Interval(mean=mean, low=min(mean, _rounded(ends[0])), high=max(mean, _rounded(ends[1])))
+
+
+def _rounded(value: float) -> float:
+    return round(value, DECIMALS) + 0.0  # no minus zero
 
 
 def _ratio(sums: Array) -> Array:
@@ -116,7 +121,7 @@ def _exact_sum(rows: Array) -> Array:
 def _ends(sample: _Sample, statistic: Statistic, bounds: Bounds, seed: int, resamples: int) -> Ends | None:
     common = float(np.median(sample.values))
     distance = np.abs(sample.values - common)
-    deviant = distance > max(DEVIANT_SHARE * distance.max(), 1e-9 * np.abs(sample.values).max())
+    deviant = distance > max(DEVIANT_SHARE * distance.max(), float_noise(sample.values))
     if bounds is None and not deviant.any():
         return sample.whole, sample.whole
     values, errors, spreads = _resample(sample, statistic, seed, resamples)
@@ -133,8 +138,8 @@ def _ends(sample: _Sample, statistic: Statistic, bounds: Bounds, seed: int, resa
 
 def _percentile_ends(resampled: Array, num_clusters: int) -> Ends:
     """Percentiles at the level that gives the width of Student's t (Hesterberg 2015, section 5.3)."""
-    quantile = stats.t.ppf((1 - CONFIDENCE) / 2, num_clusters - 1)
-    level = stats.norm.cdf(math.sqrt(num_clusters / (num_clusters - 1)) * quantile)
+    quantile = special.stdtrit(num_clusters - 1, (1 - CONFIDENCE) / 2)
+    level = special.ndtr(math.sqrt(num_clusters / (num_clusters - 1)) * quantile)
     low, high = np.quantile(resampled, [level, 1 - level])
     return float(low), float(high)
 
@@ -142,7 +147,8 @@ def _percentile_ends(resampled: Array, num_clusters: int) -> Ends:
 def _student_ends(sample: _Sample) -> Ends:
     """Student's interval from the cluster-robust standard error (linearised ratio, one degree lost)."""
     num = len(sample.sums)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, num - 1) * math.sqrt(num / (num - 1)) * _standard_error(sample)
+    quantile = float(special.stdtrit(num - 1, (1 + CONFIDENCE) / 2))
+    half = quantile * math.sqrt(num / (num - 1)) * _standard_error(sample)
     return sample.whole - half, sample.whole + half
 
 
@@ -165,7 +171,7 @@ def _exact_ends(sizes: Array, deviant: NDArray[np.bool_], common: float, bounds:
     num_effective = math.fsum(sizes) ** 2 / math.fsum(sizes**2)
     num_deviant = num_effective * math.fsum(sizes[deviant]) / math.fsum(sizes)
     same = num_effective - num_deviant
-    share = float(stats.beta.ppf((1 + CONFIDENCE) / 2, num_deviant + 1, same)) if same > 1e-9 else 1.0
+    share = float(special.betaincinv(num_deviant + 1, same, (1 + CONFIDENCE) / 2)) if same > 1e-9 else 1.0
     return common - share * (common - bounds[0]), common + share * (bounds[1] - common)
 
 

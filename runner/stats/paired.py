@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from runner.stats.clusters import cluster_rows
+from runner.stats.clusters import cluster_rows, float_noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class SignTest:
 
 def sign_test(differences: Sequence[float], *, groups: Sequence[str | None] = ()) -> SignTest:
     """The exact two-sided sign test by cluster; a cluster's sign is that of its summed differences, ties apart."""
-    noise = 1e-9 * max(map(abs, differences), default=0.0)
+    noise = float_noise(differences)
     clusters = cluster_rows(groups, len(differences))
     sums = [math.fsum(differences[row] for row in rows) for rows in clusters]
     wins, losses = sum(s > noise for s in sums), sum(s < -noise for s in sums)

@@ -65,7 +65,7 @@ def rows_for(effect: float, margin: float, spread: float = 0.5) -> int | None:
     if not margin < effect <= LARGEST_GAIN:
         return None
     quantiles = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)
-    num_rows = max(2, math.ceil((quantiles * spread / (effect - margin)) ** 2))  # Student's t asks for a few more
+    num_rows = max(2, math.ceil((float(quantiles) * spread / (effect - margin)) ** 2))  # Student's t asks for more
     while (minimum_detectable(num_rows, margin, spread) or math.inf) > effect:
         num_rows += 1
     return num_rows
