@@ -13,6 +13,7 @@ from runner.conversation import Example, Message
 from runner.errors import Exit, RunnerError
 from runner.judge import Spending
 
+NO_TOOLS = Reply(completion=None, reason="an endpoint is not offered the row's tools")
 OUTAGES = (Exit.UNAVAILABLE, Exit.CREDENTIALS, Exit.MANIFEST)
 
 
@@ -34,6 +35,7 @@ class Answerer:
     outages: list[RunnerError] = field(default_factory=list)
     spending: Spending | None = None
     _chats: dict[Endpoint, Chat] = field(default_factory=dict)
+    _embedders: dict[str, Embedder] = field(default_factory=dict)
 
     def chat(self, endpoint: Endpoint) -> Chat:
         """The client of an endpoint."""
@@ -51,18 +53,22 @@ class Answerer:
             found = self.session.complete(side, prompts, self.sampling, self.watch, tools, label=label)  # type: ignore[arg-type]
             return [Reply(completion=completion) for completion in found]
         schema = self.schema if arm.model.constrained else None
+        asked = [prompt for prompt, row in zip(prompts, rows, strict=True) if not row.tools]
         chat = self.chat(arm.model.endpoint)
-        return chat.complete(prompts, self.sampling, self.watch, label=arm.name, schema=schema)
+        given = iter(chat.complete(asked, self.sampling, self.watch, label=arm.name, schema=schema) if asked else ())
+        return [NO_TOOLS if row.tools else next(given) for row in rows]
 
     def losses(self, arm: Arm | None, rows: Sequence[Example]) -> list[float | None]:
         """Mean nats per token of each expected answer, after the arm's prompt or by the tuned model (None); None for a
         model that does not tell."""
-        if arm is None:
-            return list(self.session.held_out_loss("tuned", rows, self.watch).rows)
-        if arm.model is not None:
+        if arm and arm.model:
             return [None] * len(rows)
-        asked = [replace(row, messages=(*_as_context(arm.prompt(row)), row.messages[-1])) for row in rows]
-        return list(self.session.held_out_loss("base", asked, self.watch).rows)
+        prompts = [arm.prompt(row) if arm else row.prompt for row in rows]
+        asked = [
+            replace(row, messages=(*_as_context(prompt), row.messages[-1]))
+            for row, prompt in zip(rows, prompts, strict=True)
+        ]
+        return list(self.session.held_out_loss("base" if arm else "tuned", asked, self.watch).rows)
 
     def similarities(self, replies: Sequence[Reply], rows: Sequence[Example]) -> list[float | None]:
         """Likeness of each answer to the expected one, by the embedding model; None where there is no answer."""
@@ -70,7 +76,9 @@ class Answerer:
             return [None] * len(rows)
         given = [(i, reply.completion.text) for i, reply in enumerate(replies) if reply.completion]
         expected = [rows[i].expected for i, _ in given]
-        embedder = self.open_embedder(self.embedding)
+        if self.embedding not in self._embedders:
+            self._embedders[self.embedding] = self.open_embedder(self.embedding)
+        embedder = self._embedders[self.embedding]
         found = dict(
             zip(
                 (i for i, _ in given),

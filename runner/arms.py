@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
+from itertools import islice
 from statistics import median
 from typing import Any, Literal
 
@@ -13,14 +16,16 @@ from runner.backends.base import Sampling
 from runner.conversation import Example, Message
 from runner.data import Dataset
 from runner.metrics import find_classes
+from runner.metrics.words import split_words
 from runner.plan import GatePlan, OtherModel, Plan
 from runner.retrieval import Retriever
 
 Kind = Literal["prompting", "retrieval", "model"]
 Prompt = tuple[Message, ...]
-MAX_EXAMPLES = 50_000  # evenly drawn: more would fill the memory and find hardly nearer ones
+MAX_EXAMPLES = 50_000  # more would fill the memory and find hardly nearer ones
 MAX_CLASSES = 30
 MAX_SCHEMA_CHARACTERS = 4000
+CHARACTERS_PER_TOKEN = 2  # of JSON, or fewer: a schema must surely fit
 SPARE = 1.25  # an answer may be this much longer than the longest expected one
 
 
@@ -49,17 +54,25 @@ def sampling_of(plan: Plan, dataset: Dataset) -> Sampling:
 def make_arms(plan: Plan, dataset: Dataset, schema: Mapping[str, Any] | None) -> tuple[Arm, ...]:
     """The arms of the manifest, cheap ones first. Examples come from the training rows alone."""
     gate = plan.gate
-    stride = -(-len(dataset.own) // MAX_EXAMPLES) or 1
-    examples = sorted((dataset.own[i] for i in range(0, len(dataset.own), stride)), key=lambda example: example.id)
-    shots = min(gate.shots, _room(plan, dataset), len(examples))
+    drawn = draw_rows(dataset.own, MAX_EXAMPLES, plan.seed)
+    whole = {example.id: example for example in drawn if example.messages[-1].complete}  # each once, none cut short
+    examples, free = list(whole.values()), _free_tokens(plan, dataset)
+    room = gate.shots if free is None else max(0, free // max(dataset.tokens.p99, 1))
+    shots = min(gate.shots, room, len(examples))
+    shown = schema if free is None or len(json.dumps(schema)) <= free * CHARACTERS_PER_TOKEN else None
     makers: dict[str, Callable[[], Arm]] = {
         "zero_shot": lambda: ZERO_SHOT,
-        "instruction": lambda: _instruction(gate, examples, schema),
+        "instruction": lambda: _instruction(gate, examples, shown),
         "few_shot": lambda: _few_shot(examples, shots, plan.seed),
         "nearest": lambda: _nearest(examples, shots),
     }
     named = [maker() for name, maker in makers.items() if name in gate.arms]
     return (*named, *(_other(model) for model in gate.models))
+
+
+def draw_rows(rows: Sequence[Example], most: int, seed: int) -> list[Example]:
+    """At most so many rows, chosen and ordered by their contents and the seed, so that their order changes nothing."""
+    return heapq.nsmallest(most, rows, key=lambda row: _lot(row, seed))
 
 
 def _zero_shot(row: Example) -> Prompt:
@@ -86,8 +99,9 @@ def _instruction(gate: GatePlan, examples: Sequence[Example], schema: Mapping[st
 
     def prompt(row: Example) -> Prompt:
         system, rest = _apart(row.prompt)
-        text = written or "\n\n".join(filter(None, (system, added)))
-        return (Message(role="system", content=text), *rest)
+        if not system:  # a template may refuse the role of the system, where no row has one
+            return _before_first_turn(written or added, rest)
+        return (Message(role="system", content=written or f"{system}\n\n{added}"), *rest)
 
     about = (
         "the prompt in gate.instruction" if written else "your own prompt, and what the expected answers have in common"
@@ -114,10 +128,10 @@ def _few_shot(examples: Sequence[Example], shots: int, seed: int) -> Arm:
 
 
 def _nearest(examples: Sequence[Example], shots: int) -> Arm:
-    retriever = Retriever(examples) if shots else None
+    index = cache(lambda: Retriever(examples))  # made when first asked: a preview asks nothing
 
     def prompt(row: Example) -> Prompt:
-        found = retriever.nearest(row.question, shots) if retriever else []
+        found = index().nearest(row.question, shots) if shots else []
         return _with_examples(row, [turn for example in reversed(found) for turn in _turns(example)])
 
     return Arm(
@@ -137,7 +151,7 @@ def describe_answers(examples: Sequence[Example], schema: Mapping[str, Any] | No
     """What the expected answers have in common, as an instruction."""
     answers = [example.expected for example in examples]
     classes = find_classes(answers)
-    words = round(median(len(answer.split()) for answer in answers))
+    words = round(median([len(split_words(answer)) for answer in answers] or [0])) or 1
     lines = ["Give only the answer itself, with no introduction and no explanation."]
     written = json.dumps(schema, ensure_ascii=False) if schema else ""
     if classes and len(classes) <= MAX_CLASSES:
@@ -163,8 +177,9 @@ def choose_examples(examples: Sequence[Example], num_shots: int, seed: int) -> l
         chosen.setdefault(example.label or example.expected, example)
         if len(chosen) == num_shots:
             break
-    rest = [example for example in short if example not in chosen.values()]
-    return [*chosen.values(), *rest][:num_shots]
+    taken = {example.id for example in chosen.values()}
+    rest = (example for example in short if example.id not in taken)
+    return [*chosen.values(), *islice(rest, num_shots - len(chosen))]
 
 
 def _size(example: Example) -> int:
@@ -175,19 +190,23 @@ def _lot(example: Example, seed: int) -> str:
     return sha256(f"{seed} {example.id}".encode()).hexdigest()
 
 
-def _room(plan: Plan, dataset: Dataset) -> int:
-    """How many examples fit into the context beside nearly every question (99 % of rows) and its answer."""
-    context, tokens = plan.model_facts.context_tokens, dataset.tokens
-    if context is None:
-        return plan.gate.shots
-    free = context - tokens.p99 - sampling_of(plan, dataset).max_new_tokens
-    return max(0, free // max(tokens.p99, 1))
+def _free_tokens(plan: Plan, dataset: Dataset) -> int | None:
+    """What the context holds beside nearly every question (99 % of rows) and its answer; None: it is not known."""
+    context = plan.model_facts.context_tokens
+    return None if context is None else context - dataset.tokens.p99 - sampling_of(plan, dataset).max_new_tokens
 
 
 def _apart(prompt: Prompt) -> tuple[str, Prompt]:
     """The system prompt ('' where there is none) and the other turns."""
     has_system = bool(prompt) and prompt[0].role == "system"
     return (prompt[0].content, prompt[1:]) if has_system else ("", prompt)
+
+
+def _before_first_turn(text: str, turns: Prompt) -> Prompt:
+    """The turns, the person's first one opening with a text."""
+    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), 0)
+    opened = replace(turns[first], content=f"{text}\n\n{turns[first].content}")
+    return (*turns[:first], opened, *turns[first + 1 :])
 
 
 def _with_examples(row: Example, turns: Sequence[Message]) -> Prompt:

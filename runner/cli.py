@@ -237,7 +237,7 @@ def _arms(gate: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             continue
         ends = "-" if score["low"] is None else f"{score['low']:.3f} to {score['high']:.3f}"
         figures = (side["prompt_tokens"], side["output_tokens"], side["seconds_per_answer"], arm["usd_per_1000"])
-        shown = ("-" if v is None else f"{v:,.{places}f}" for v, places in zip(figures, (0, 0, 2, 2), strict=True))
+        shown = ("-" if v is None else f"{v:,.{places}f}" for v, places in zip(figures, (0, 0, 2, 4), strict=True))
         yield (arm["name"], f"{score['mean']:.3f}", ends, *shown)
 
 
@@ -255,6 +255,9 @@ def _next_command(report: Mapping[str, Any], path: Path, again: str) -> str:
     """What to type now: the same again, the tracker's upload, or a look at the answers."""
     if report["status"] == "interrupted":
         return again
+    prompt = path / "gate" / f"{report['gate']['best']}.prompt.json" if report["gate"] else None
+    if report["status"] == "refused" and prompt and prompt.exists():
+        return f"less {prompt}"
     if report["status"] in ("refused", "failed"):
         return f"mend what is named above, then: {again}"
     sync: str | None = report["tracking"].get("sync")

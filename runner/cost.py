@@ -83,31 +83,45 @@ class Work:
 def answers_work(dataset: Dataset, num_rows: int, num_shots: int = 0) -> Work:
     """Answering so many rows, each with examples before it; an un-tuned model may write as much as the longest
     expected answer."""
+    row = row_work(dataset)
+    read = num_rows * (row.read + num_shots * (row.read + row.written))
+    return Work(read=read, written=float(num_rows * dataset.tokens.longest_answer))
+
+
+def row_work(dataset: Dataset) -> Work:
+    """Reading the prompt of a row and writing its expected answer, on average over the rows that are used."""
     tokens = dataset.tokens
-    row = tokens.total / tokens.num_counted
-    prompt = (tokens.total - tokens.labelled) / tokens.num_counted
-    return Work(read=num_rows * (prompt + num_shots * row), written=float(num_rows * tokens.longest_answer))
+    num_rows = sum(number for _, number in tokens.histogram)
+    return Work(read=(tokens.total - tokens.labelled) / num_rows, written=tokens.labelled / num_rows)
+
+
+def with_losses(plan: Plan, dataset: Dataset, work: Work, num_answers: int) -> Work:
+    """The same, and so many prompts read again with their expected answers where a metric needs the loss of these."""
+    if not {"loss", "perplexity"} & set(plan.eval.metrics):
+        return work
+    return work + Work(read=work.read + num_answers * row_work(dataset).written, written=0.0)
 
 
 def gate_work(plan: Plan, dataset: Dataset) -> Work:
     """Every arm on the dev rows."""
     work = Work(read=0.0, written=0.0)
-    if plan.gate.policy != "skip":
-        num_rows = min(len(dataset.dev), plan.gate.max_rows)
-        for arm in plan.gate.arms:
-            work += answers_work(dataset, num_rows, plan.gate.shots if arm in WITH_EXAMPLES else 0)
-    return work
+    if plan.gate.policy == "skip":
+        return work
+    num_rows = min(len(dataset.dev), plan.gate.max_rows)
+    for arm in plan.gate.arms:
+        work += answers_work(dataset, num_rows, plan.gate.shots if arm in WITH_EXAMPLES else 0)
+    return with_losses(plan, dataset, work, num_rows * len(plan.gate.arms))
 
 
 def evaluation_work(plan: Plan, dataset: Dataset) -> Work:
     """Base, best un-tuned arm (at most one with examples) and tuned on the test rows, their losses, and what was
     forgotten."""
-    num_rows = len(dataset.test)
+    num_rows, num_sides = len(dataset.test), 2
     work = answers_work(dataset, 2 * num_rows)
     if plan.gate.policy != "skip":
+        num_sides += 1
         work += answers_work(dataset, num_rows, plan.gate.shots)
-    if {"loss", "perplexity"} & set(plan.eval.metrics):
-        work += Work(read=work.read + 3 * num_rows * dataset.tokens.labelled / dataset.tokens.num_counted, written=0.0)
+    work = with_losses(plan, dataset, work, num_sides * num_rows)
     return work + FORGETTING if plan.eval.forgetting.measure else work
 
 

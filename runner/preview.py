@@ -132,7 +132,7 @@ def _gate(plan: Plan, dataset: Dataset, scoring: Scoring, decision: Decision) ->
     if decision.detectable is not None:
         shown = f"a true gain of {decision.detectable:.3f} or more, in four runs out of five"
     yield f"{len(dataset.test):,} test rows show", shown
-    if decision.verdict != "skipped":
+    if decision.verdict != "skipped" and not decision.refuses:
         yield "dev rows to measure arms on", f"{decision.num_dev:,}"
         for arm in make_arms(plan, dataset, scoring.schema):
             yield f"arm {arm.name}", arm.left_out or arm.description

@@ -10,17 +10,21 @@ from runner.metrics.words import split_words
 
 
 class Retriever:
-    """An index over examples' questions."""
+    """An index over the questions of at least one example."""
 
     def __init__(self, examples: Sequence[Example]):
         import bm25s  # heavy, and only the gate retrieves
 
         self._examples = examples
-        self._index: Any = bm25s.BM25()
-        self._index.index([split_words(example.question) for example in examples], show_progress=False)
+        words = [split_words(example.question) for example in examples]
+        self._index: Any = bm25s.BM25() if any(words) else None  # without a word there is nothing to index
+        if self._index:
+            self._index.index(words, show_progress=False)
 
     def nearest(self, question: str, count: int) -> list[Example]:
         """The `count` nearest examples, nearest first."""
-        words = split_words(question)
-        found, _ = self._index.retrieve([words], k=min(count, len(self._examples)), show_progress=False)
+        if self._index is None:
+            return list(self._examples[:count])
+        words, most = split_words(question), min(count, len(self._examples))
+        found, _ = self._index.retrieve([words], k=most, show_progress=False)
         return [self._examples[i] for i in found[0].tolist()]

@@ -17,11 +17,12 @@ METRIC_NEEDS = {  # what a metric cannot do without: the key under eval, and an 
     "judge": ("judge", "judge: {endpoint: {base_url: ..., model: ...}, rubric: ...}"),
 }
 OWN_NAMES = ("base", "tuned", "zero_shot", "instruction", "few_shot", "nearest", "judge", "forgetting")
+OWN_FILES = ("judge-", "forgetting-")
 
 
 def cross_rules(document: Document, problems: Sequence[Problem]) -> Iterator[Problem]:
     """Rules that join several keys, which the schema cannot say well; each looks only at keys without a problem."""
-    faulty = {problem.where.key for problem in problems}
+    faulty = {problem.where.key for problem in problems if problem.where.key}
     kind = document.get("approach", "kind")
     if "approach.kind" not in faulty and kind in APPROACHES and APPROACHES[kind].module is None:
         built = ", ".join(name for name, vendor in APPROACHES.items() if vendor.module)
@@ -37,7 +38,13 @@ def cross_rules(document: Document, problems: Sequence[Problem]) -> Iterator[Pro
     yield from _price_rules(document, faulty)
 
 
-def _data_rules(document: Document, faulty: set[str | None]) -> Iterator[Problem]:
+def _is_faulty(faulty: set[str], *path: str | int) -> bool:
+    """Whether there is a problem with a key, or with one below it."""
+    key = ".".join(map(str, path))
+    return any(fault == key or fault.startswith(f"{key}.") for fault in faulty)
+
+
+def _data_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
     """What a part is made of, and that a row's format and template fit together."""
     schema = read_schema("manifest")["properties"]["data"]["properties"]["split"]["properties"]
     shares = {part: schema[part]["default"] for part in ("dev", "test") if not document.get("data", part)}
@@ -89,13 +96,13 @@ def _templated(document: Document) -> Iterator[tuple[str | int, ...]]:
                 yield ("data", part, i)
 
 
-def _eval_rules(document: Document, faulty: set[str | None]) -> Iterator[Problem]:
+def _eval_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
     """Every metric has what it needs, and a name of its own."""
     entries = document.get("eval", "metrics", default=[])
     names: list[str] = []
     for i, entry in enumerate(entries if isinstance(entries, list) else ()):
         place = ("eval", "metrics", i)
-        if any(key and key.startswith(f"eval.metrics.{i}") for key in faulty):
+        if _is_faulty(faulty, *place):
             continue
         own = isinstance(entry, dict)
         name = str(entry.get("name") or entry["python"].rpartition(":")[2]) if own else str(entry)
@@ -134,22 +141,25 @@ def metric_names() -> list[str]:
     return names
 
 
-def _gate_rules(document: Document, faulty: set[str | None]) -> Iterator[Problem]:
+def _gate_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
     """Other models have names of their own, and a schema where their decoding is constrained."""
     models = document.get("gate", "models", default=[])
-    names: list[str] = []
+    names: dict[str, str] = {name: name for name in OWN_NAMES}
     for i, entry in enumerate(models if isinstance(models, list) else ()):
-        if not isinstance(entry, dict) or any(key and key.startswith(f"gate.models.{i}") for key in faulty):
+        if not isinstance(entry, dict) or _is_faulty(faulty, "gate", "models", i):
             continue
         name = str(entry.get("name") or entry["endpoint"]["model"])
-        if name in names or name in OWN_NAMES:
+        file = re.sub(r"[^\w.-]", "-", name).casefold()  # what its answers are kept under
+        if file in names or file.startswith(OWN_FILES):
+            same = names.get(file) == name
+            what = f"Two arms are called '{name}'." if same else f"The arm '{name}' has the file name of another."
             yield Problem(
                 code="gate/model-name",
-                what=f"Two arms are called '{name}'.",
+                what=what,
                 where=document.where(("gate", "models", i)),
                 fix="Give the model another name:  name: large",
             )
-        names.append(name)
+        names.setdefault(file, name)
         if entry.get("constrained") and not document.get("eval", "json_schema"):
             yield Problem(
                 code="manifest/missing-key",
@@ -159,12 +169,12 @@ def _gate_rules(document: Document, faulty: set[str | None]) -> Iterator[Problem
             )
 
 
-def _price_rules(document: Document, faulty: set[str | None]) -> Iterator[Problem]:
+def _price_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
     """A cap in dollars needs the prices of what it caps."""
     priced: list[tuple[KeyPath, KeyPath]] = []
-    if document.get("eval", "judge", "max_usd"):
+    if document.get("eval", "judge", "max_usd") and not _is_faulty(faulty, "eval", "judge", "max_usd"):
         priced.append((("eval", "judge", "max_usd"), ("eval", "judge", "endpoint")))
-    if document.get("gate", "max_usd"):
+    if document.get("gate", "max_usd") and not _is_faulty(faulty, "gate", "max_usd"):
         models = document.get("gate", "models", default=[])
         ends = [("gate", "models", i, "endpoint") for i in range(len(models) if isinstance(models, list) else 0)]
         priced += [(("gate", "max_usd"), end) for end in ends]

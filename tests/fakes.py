@@ -15,9 +15,11 @@ from runner.answerer import Answerer
 from runner.arms import sampling_of
 from runner.backends.base import (
     CurvePoint,
+    Endpoint,
     HeldOutLoss,
     ModelFacts,
     Progress,
+    Reply,
     Sampling,
     Segment,
     Side,
@@ -42,6 +44,8 @@ SMALL = ModelFacts(
     name="small", revision="r1", family="llama", num_parameters=135_000_000, context_tokens=2048, license="apache-2.0"
 )
 UNKNOWN = ModelFacts(name="unknown", revision=None, family=None, num_parameters=None, context_tokens=None, license=None)
+
+LARGE = Endpoint(base_url="http://large.test/v1", model="large")
 
 
 def facts_of_size(num_parameters: int | None) -> ModelFacts:
@@ -266,6 +270,47 @@ class FakeSession:
         written = self.losses.get(side, {})
         rows = tuple(written.get(example.prompt[-1].content, 1.0) for example in examples)
         return HeldOutLoss(rows=rows, mean=sum(rows) / len(rows), num_tokens=len(rows))
+
+
+@dataclass(kw_only=True)
+class FakeChat:
+    """A model behind an endpoint, whose answers are written down by the last turn of the prompt; what is not written
+    down is not answered. With `failure`, it fails after having been asked."""
+
+    answers: Mapping[str, str] = field(default_factory=dict)
+    failure: Exception | None = None
+    knows_tokens: bool = True
+    endpoint: Endpoint = LARGE
+    asked: list[tuple[Message, ...]] = field(default_factory=list)
+    schemas: list[Mapping[str, object] | None] = field(default_factory=list)
+
+    def check(self) -> None:
+        pass
+
+    def complete(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        watch: Watch,
+        *,
+        label: str,
+        schema: Mapping[str, object] | None = None,
+    ) -> list[Reply]:
+        self.asked += [tuple(prompt) for prompt in prompts]
+        self.schemas.append(schema)
+        if self.failure:
+            raise self.failure
+        return [self._reply(prompt) for prompt in prompts]
+
+    def _reply(self, prompt: Sequence[Message]) -> Reply:
+        text = self.answers.get(prompt[-1].content)
+        if text is None:
+            return Reply(completion=None, reason="the server refused it")
+        read = sum(len(m.content.split()) for m in prompt) if self.knows_tokens else None
+        written = len(text.split()) + 1 if self.knows_tokens else None
+        return Reply(
+            completion=Completion(text=text, prompt_tokens=read, output_tokens=written, seconds=0.1, finish="stop")
+        )
 
 
 def trained_model(**changes: Any) -> TrainedModel:

@@ -107,8 +107,8 @@ def decide(
 ) -> Decision:
     """The free checks, then the arms on the dev rows, unless the checks have already ended the run.
 
-    Each arm's answers are kept in `folder`. No test row is looked at. Raises RunnerError (69, 77) when an endpoint
-    that the manifest names cannot be asked.
+    Each arm's answers are kept in `folder`. No test row is looked at. An endpoint that cannot be asked is noted in
+    `answerer.outages`.
     """
     free = decide_for_free(plan, dataset, scoring)
     if free.refuses or free.verdict == "skipped":
@@ -132,18 +132,26 @@ def decide(
         arms=arms,
         best=found.best,
         tuned_usd_per_1000=tuned_usd,
-        findings=(*free.findings, *(check.findings if check else ()), *found.findings, *_power(free, arms, found.best)),
+        findings=(
+            *free.findings,
+            *(check.findings if check else ()),
+            *found.findings,
+            *_power(free, arms, found.best, scoring),
+        ),
     )
 
 
-def _power(free: Decision, arms: Sequence[ArmResult], best: str | None) -> tuple[Problem, ...]:
+def _power(free: Decision, arms: Sequence[ArmResult], best: str | None, scoring: Scoring) -> tuple[Problem, ...]:
     """A warning when what is left to gain over the best arm is less than the test rows can show."""
     target, side = free.target, next((arm.side for arm in arms if arm.name == best), None)
     score = side.scores[target.metric] if target and side else None
-    if score is None or free.detectable is None or 1 - score.mean >= free.detectable:
+    if target is None or score is None or free.detectable is None:
+        return ()
+    left = 1 - score.mean if scoring.metrics[target.metric].higher_is_better else score.mean
+    if left >= free.detectable:
         return ()
     what = (
-        f"The best arm leaves {1 - score.mean:.3f} to gain, and the test rows can only show a gain of "
+        f"The best arm leaves {left:.3f} to gain, and the test rows can only show a gain of "
         f"{free.detectable:.3f} or more: even a perfect tuned model might not be told from it."
     )
     fix = "Hold out more test rows (raise data.split.test, or add rows)."

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from runner.answerer import Answerer
-from runner.arms import Arm
+from runner.arms import Arm, draw_rows
 from runner.backends.base import Endpoint
 from runner.conversation import Example
-from runner.cost import Estimate, answers_work, work_hours
+from runner.cost import Estimate, answers_work, with_losses, work_hours
 from runner.data import Dataset
 from runner.plan import Plan
 from runner.scoring import Outside, Scoring, SideResult, file_name, keep, score, summarise
@@ -51,9 +50,9 @@ def measure_arms(
         side = None
         if left_out is None:
             spent += cost or 0.0
-            left_out = "its endpoint failed"
             with answerer.outage(f"The arm '{arm.name}'"):
-                side, left_out = _measure(arm, rows, answerer, scoring, folder), None
+                side = _measure(arm, rows, answerer, scoring, folder)
+            left_out = None if side else f"it could not be asked: {answerer.outages[-1]}"
         price, source = usd_per_1000(plan, arm, side) if side else (None, "not measured")
         results.append(
             ArmResult(
@@ -70,15 +69,13 @@ def measure_arms(
     return tuple(results)
 
 
-def draw_rows(rows: Sequence[Example], most: int, seed: int) -> list[Example]:
-    """At most so many rows, chosen by their contents and the seed, so that their order changes nothing."""
-    return sorted(rows, key=lambda row: sha256(f"{seed} {row.id}".encode()).hexdigest())[:most]
-
-
 def _measure(arm: Arm, rows: Sequence[Example], answerer: Answerer, scoring: Scoring, folder: Path) -> SideResult:
     replies = answerer.answer(arm, rows)
-    losses = answerer.losses(arm, rows) if scoring.needs("loss") else None
-    scored = score(scoring, rows, replies, Outside(losses=losses))
+    outside = Outside(
+        losses=answerer.losses(arm, rows) if scoring.needs("loss") else None,
+        similarities=answerer.similarities(replies, rows) if scoring.needs("similarity") else None,
+    )
+    scored = score(scoring, rows, replies, outside)
     keep(folder / f"{file_name(arm.name)}.jsonl", scored)
     return summarise(scoring, scored)
 
@@ -99,7 +96,7 @@ def expected_usd(plan: Plan, dataset: Dataset, estimate: Estimate, arm: Arm, num
     work = answers_work(dataset, num_rows, arm.num_shots)
     if arm.model:
         return token_usd(arm.model.endpoint, work.read, work.written)
-    hours = work_hours(plan, estimate, work)
+    hours = work_hours(plan, estimate, with_losses(plan, dataset, work, num_rows))
     price = plan.budget.usd_per_hour
     return None if hours is None or price is None else hours * price
 
@@ -118,7 +115,7 @@ def usd_per_1000(plan: Plan, arm: Arm, side: SideResult) -> tuple[float | None, 
     if arm.model:
         known = tokens[0] is not None and tokens[1] is not None
         usd = token_usd(arm.model.endpoint, 1000 * tokens[0], 1000 * tokens[1]) if known else None  # type: ignore[operator]
-        return usd, "the endpoint's prices in gate.models"
+        return usd, "unknown: its tokens or prices are" if usd is None else "the endpoint's prices in gate.models"
     if plan.roi and tokens[0] is not None and tokens[1] is not None:
         return served_per_1000(plan, tokens[0], tokens[1]), "the prices in roi.tuned: it is served like the tuned model"
     if plan.budget.usd_per_hour is not None and side.seconds_per_answer is not None:
