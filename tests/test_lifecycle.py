@@ -52,6 +52,14 @@ def test_one_command_carries_a_manifest_to_a_report(
     assert comparison["num_rows"] == report["data"]["split"]["test"]
     loss = report["evaluation"]["comparisons"][-1]
     assert (loss["metric"], loss["verdict"]) == ("loss", "improved"), "training must lower the held-out loss"
+    arms = {arm["name"]: arm for arm in report["gate"]["arms"]}
+    assert list(arms) == ["zero_shot", "instruction", "few_shot", "nearest"]
+    assert all(arm["side"]["num_rows"] == split["dev"] for arm in arms.values())
+    assert report["gate"]["detectable"] is not None, "what the test rows can show is said before training"
+    assert set(report["evaluation"]["sides"]) >= {"base", "tuned"}
+    assert report["evaluation"]["forgetting"]["num_probes"] > 50
+    for name in arms:
+        assert len((tmp_path / "out/gate" / f"{name}.jsonl").read_text().splitlines()) == split["dev"]
     assert report["training"]["curve"][-1]["step"] == report["training"]["num_steps"]
     assert report["roi"] is None
     assert set(report["timings"]) == {"plan", "data", "cost", "gate", "train", "evaluate", "roi"}
@@ -160,7 +168,7 @@ def test_plan_shows_everything_and_keeps_nothing(
     before = set(tmp_path.iterdir())
     assert main(["plan", str(manifest)]) == Exit.DONE
     printed = capsys.readouterr().out
-    for part in ("hyperparameters.rank", "derived: twice the rank", "240", "Gate: fine_tune", f"runner {manifest}"):
+    for part in ("hyperparameters.rank", "derived: twice the rank", "240", "before anything is measured: fine_tune", "arm nearest", f"runner {manifest}"):
         assert part in printed
     assert set(tmp_path.iterdir()) - {tmp_path / "cache"} == before
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.answerer import Answerer
@@ -14,6 +15,8 @@ from runner.cost import Estimate, answers_work, with_losses, work_hours
 from runner.data import Dataset
 from runner.plan import Plan
 from runner.scoring import Outside, Scoring, SideResult, file_name, keep, score, summarise
+
+OPEN = "{{question}}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,16 @@ def _measure(arm: Arm, rows: Sequence[Example], answerer: Answerer, scoring: Sco
     )
     scored = score(scoring, rows, replies, outside)
     keep(folder / f"{file_name(arm.name)}.jsonl", scored)
+    if arm.kind == "prompting":
+        _leave_prompt(folder / f"{file_name(arm.name)}.prompt.json", arm, rows[0])
     return summarise(scoring, scored)
+
+
+def _leave_prompt(path: Path, arm: Arm, row: Example) -> None:
+    """Writes the arm's prompt ready to use, the question left open."""
+    opened = replace(row, messages=(*row.messages[:-2], replace(row.messages[-2], content=OPEN), row.messages[-1]))
+    turns = [{"role": turn.role, "content": turn.content} for turn in arm.prompt(opened)]
+    path.write_text(json.dumps({"messages": turns}, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _over_cap(max_usd: float | None, spent: float, cost: float | None) -> str | None:

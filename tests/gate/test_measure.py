@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -222,3 +223,14 @@ class TestWork:
         assert work_hours(plan(), ESTIMATE, work)
         assert work_hours(replace(plan(), model_facts=UNKNOWN), ESTIMATE, work) is None
         assert work_hours(plan(), replace(ESTIMATE, matmul_tflops=None), work) is None
+
+
+def test_the_prompt_of_a_prompting_arm_is_left_ready_to_use(tmp_path: Path) -> None:
+    data = dataset()
+    measured(tmp_path, plan(PROMPTING, "gate.shots=2"), data)
+    turns = json.loads((tmp_path / "few_shot.prompt.json").read_text(encoding="utf-8"))["messages"]
+    assert [turn["role"] for turn in turns] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert turns[-1]["content"] == "{{question}}"
+    known = {(row.prompt[-1].content, row.expected) for row in data.own}
+    assert {(turns[1]["content"], turns[2]["content"]), (turns[3]["content"], turns[4]["content"])} <= known
+    assert not (tmp_path / "nearest.prompt.json").exists(), "it differs from question to question"
