@@ -12,6 +12,7 @@ from runner.backends.base import Chat, Embedder, Endpoint, Reply, Sampling, Sess
 from runner.conversation import Example, Message
 from runner.errors import Exit, RunnerError
 from runner.judge import Spending
+from runner.scoring import Outside, Prompt, Scored, Scoring, score
 
 NO_TOOLS = Reply(completion=None, reason="an endpoint is not offered the row's tools")
 OUTAGES = (Exit.UNAVAILABLE, Exit.CREDENTIALS, Exit.MANIFEST)
@@ -43,10 +44,26 @@ class Answerer:
             self._chats[endpoint] = self.open_chat(endpoint)
         return self._chats[endpoint]
 
+    def measure(self, arm: Arm | None, rows: Sequence[Example], scoring: Scoring) -> Scored:
+        """An un-tuned arm, or the tuned model (None), on these rows, by every metric but the judge; raises RunnerError
+        (69, 77) when another model's endpoint fails."""
+        replies = self.answer(arm, rows)
+        losses = self.losses(arm, rows) if scoring.needs("loss") else None
+        similarities = None
+        if scoring.needs("similarity"):
+            with self.outage("The embedding model"):
+                similarities = self.similarities(replies, rows)
+        outside = Outside(losses=losses, similarities=similarities)
+        return score(scoring, rows, replies, outside, self.prompts(arm, rows))
+
+    def prompts(self, arm: Arm | None, rows: Sequence[Example]) -> list[Prompt]:
+        """What an arm asks for each row; the tuned model (None) is asked what the row says."""
+        return [arm.prompt(row) if arm else row.prompt for row in rows]
+
     def answer(self, arm: Arm | None, rows: Sequence[Example]) -> list[Reply]:
         """One reply to each row by an un-tuned arm, or by the tuned model (None); raises RunnerError (69, 77) when
         another model's endpoint fails."""
-        prompts = [arm.prompt(row) if arm else row.prompt for row in rows]
+        prompts = self.prompts(arm, rows)
         if arm is None or arm.model is None:
             side, label = ("base", arm.name) if arm else ("tuned", "tuned")
             tools = [row.tools for row in rows]
@@ -63,7 +80,7 @@ class Answerer:
         model that does not tell."""
         if arm and arm.model:
             return [None] * len(rows)
-        prompts = [arm.prompt(row) if arm else row.prompt for row in rows]
+        prompts = self.prompts(arm, rows)
         asked = [
             replace(row, messages=(*_as_context(prompt), row.messages[-1]))
             for row, prompt in zip(rows, prompts, strict=True)

@@ -19,9 +19,9 @@ from runner.metrics import find_classes
 from runner.metrics.words import split_words
 from runner.plan import GatePlan, OtherModel, Plan
 from runner.retrieval import Retriever
+from runner.scoring import Prompt
 
 Kind = Literal["prompting", "retrieval", "model"]
-Prompt = tuple[Message, ...]
 MAX_EXAMPLES = 50_000  # more would fill the memory and find hardly nearer ones
 MAX_CLASSES = 30
 MAX_SCHEMA_CHARACTERS = 4000
@@ -130,6 +130,7 @@ def _few_shot(examples: Sequence[Example], shots: int, seed: int) -> Arm:
 def _nearest(examples: Sequence[Example], shots: int) -> Arm:
     index = cache(lambda: Retriever(examples))  # made when first asked: a preview asks nothing
 
+    @cache  # what is asked is also measured, and kept as evidence
     def prompt(row: Example) -> Prompt:
         found = index().nearest(row.question, shots) if shots else []
         return _with_examples(row, [turn for example in reversed(found) for turn in _turns(example)])

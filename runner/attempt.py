@@ -134,10 +134,10 @@ def check_report(report: Mapping[str, Any]) -> None:
 
 def _exit_of_verdict(facts: Facts) -> Exit:
     """0 when tuning helped, or when the policy only warns; 3 otherwise. Where tuning is for a shorter prompt or a
-    smaller model, answers that are as good as before are what was wanted."""
+    smaller model, answers that are as good as before are what was wanted, but not of an adapter that does nothing."""
     assert facts.plan and facts.evaluation
     wanted = ("improved", "equivalent") if facts.plan.gate.task in ("cost", "latency") else ("improved",)
-    helped = facts.evaluation.verdict in wanted
+    helped = facts.evaluation.verdict in wanted and facts.evaluation.identical_share < 1
     return Exit.DONE if helped or facts.plan.gate.policy != "enforce" else Exit.SAID_NO
 
 

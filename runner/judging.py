@@ -33,7 +33,9 @@ from runner.stats import SignTest, sign_test
 METRIC = "judge"
 NOT_RELIABLE = "the judge is not reliable"
 NOT_ASKED = "the judge could not be asked"
+TOO_FEW = "too few rows have a mark"
 UNASKED_TIE = "equal answers: a tie without asking, entered at the mean mark"
+ALL_TIES = "equal answers: a tie without asking, and no row was asked that would give a mark"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,23 +101,28 @@ def judge_sides(
     judge = plan.eval.judge
     if judge is None:
         return None
-    outages = len(answerer.outages)
-    check = check or (None if outages else try_judge(plan, dataset, answerer, folder))
+    early, check = check, check or try_judge(plan, dataset, answerer, folder)
     found: dict[str, tuple[Judged, Sequence[Pair]]] = {}
+    why = NOT_RELIABLE if check and not check.reliable else NOT_ASKED
     if check and check.reliable:
         with answerer.outage("The judge"):
             for name, scored in sides.items():
                 if name != "tuned":
                     found[name] = _judge(plan, answerer, name, scored, sides["tuned"], folder)
-    why = NOT_ASKED if check is None or (check.reliable and len(found) < len(sides) - 1) else NOT_RELIABLE
     findings = [
         problem
         for judged, pairs in found.values()
         for problem in comparison_findings(judge, judged, effects(judged.judgements, pairs))
     ]
+    rounds = [judged for judged, _ in found.values()] + ([check.judged] if check else [])
+    findings += snapshot_findings(rounds)
     if any(finding.severity == "error" for finding in findings):
-        found, why = {}, "too few rows have a mark"
-    return _with_marks(check, sides, found, why, findings)
+        found, why = {}, TOO_FEW
+    if check and not early:
+        findings = [*check.findings, *findings]
+    spent = answerer.spending
+    usd = spent.usd(spent.totals) if spent else 0.0
+    return _with_marks(check, sides, found, why, usd, findings)
 
 
 def _spending(plan: Plan, answerer: Answerer) -> Spending:
@@ -169,6 +176,7 @@ def _with_marks(
     sides: Mapping[str, Scored],
     found: Mapping[str, tuple[Judged, Sequence[Pair]]],
     why: str,
+    usd: float | None,
     findings: Sequence[Problem],
 ) -> JudgedSides:
     marked, tuned = dict(sides), {}
@@ -180,28 +188,30 @@ def _with_marks(
         if name not in (*found, "tuned"):
             marked[name] = _scored(sides[name], nothing * len(sides[name].rows))
     marked["tuned"] = tuned.get("base") or _scored(sides["tuned"], nothing * len(sides["tuned"].rows))
-    rounds = [judged for judged, _ in found.values()] + ([check.judged] if check else [])
     pairs = tuple(
         JudgedPair(
             against=name,
             judged=replace(judged, judgements=()),
-            signs=sign_test(
-                [(j.outcome == "win") - float(j.outcome == "loss") for j in judged.judgements],
-                groups=[row.group for row in sides[name].rows],
-            ),
+            signs=_signs(judged, [row.group for row in sides[name].rows]),
             effects=effects(judged.judgements, asked),
         )
         for name, (judged, asked) in found.items()
     )
-    prices = [judged.usd for judged in rounds]
     result = JudgeResult(
         reliable=bool(check and check.reliable) and bool(found),
         check=check,
         pairs=pairs,
-        usd=None if None in prices else sum(price for price in prices if price is not None),
-        findings=(*findings, *snapshot_findings(rounds)),
+        usd=usd,
+        findings=tuple(findings),
     )
     return JudgedSides(sides=marked, tuned=tuned, result=result)
+
+
+def _signs(judged: Judged, groups: Sequence[str | None]) -> SignTest:
+    """Rows that were won or lost, by group; a row without an outcome is no tie."""
+    known = [(j, group) for j, group in zip(judged.judgements, groups, strict=True) if j.outcome != "unscored"]
+    preferences = [(j.outcome == "win") - float(j.outcome == "loss") for j, _ in known]
+    return sign_test(preferences, groups=[group for _, group in known])
 
 
 def _marked(scored: Scored, judgements: Sequence[Judgement], *, first: bool) -> Scored:
@@ -215,7 +225,7 @@ def _marked(scored: Scored, judgements: Sequence[Judgement], *, first: bool) -> 
     for judgement in judgements:
         mark = judgement.first_mark if first else judgement.second_mark
         if judgement.outcome == "tie" and mark is None:
-            scores.append(Score(value=middle, reason=UNASKED_TIE))
+            scores.append(Score(value=middle, reason=ALL_TIES if middle is None else UNASKED_TIE))
         else:
             scores.append(Score(value=mark, reason=judgement.unscored))
     return _scored(scored, scores)

@@ -13,7 +13,7 @@ from runner.plan import make_plan
 from runner.report import Facts, to_json
 from runner.roi import compute_roi
 from runner.rundir import RunDirectory
-from runner.scoring import check_metrics, read_scoring
+from runner.scoring import check_metrics, read_scoring, with_classes
 from runner.train import train
 from runner.world import World
 
@@ -35,6 +35,7 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
     with world.stage("data", run, facts):
         facts.data = dataset = prepare_data(plan, session, run.folder("data"), world.cache, world.watch)
         world.watch.say(f"{dataset.ledger}; {dataset.split}")
+        scoring = with_classes(scoring, dataset)
         facts.problems += check_metrics(scoring, dataset)
         answerer = world.answerer(plan, session, sampling_of(plan, dataset), scoring.schema)
 

@@ -15,7 +15,7 @@ from runner.errors import Exit
 from runner.gate import Decision, decide_for_free
 from runner.manifest import Manifest
 from runner.plan import Plan, make_plan
-from runner.scoring import Scoring, check_metrics, read_scoring
+from runner.scoring import Scoring, check_metrics, read_scoring, with_classes
 from runner.world import World
 
 MARKS = ("«", "»")
@@ -35,6 +35,7 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
     console.line(table(list(_values(plan)), words=True))
     folder = world.cache / "plans" / identify(manifest) / "data"
     dataset = prepare_data(plan, session, folder, world.cache, world.watch)
+    scoring = with_classes(scoring, dataset)
     problems = check_metrics(scoring, dataset)
     console.line(console.paint("Data", "bold"))
     console.line(table(list(_sources(dataset))))

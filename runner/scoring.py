@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from runner.answer_schema import read_answer_schema
 from runner.backends.base import Reply
-from runner.conversation import Completion, Example
+from runner.conversation import Completion, Example, Message
 from runner.data import Dataset
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.metrics import METRICS, Answer, Metric, Score, find_classes, load_metric
-from runner.plan import EvalPlan, Plan
+from runner.plan import Plan
 from runner.stats import Interval, mean_interval, pooled_interval
+
+Prompt = tuple[Message, ...]
+MAX_OWN = 10_000  # training rows that classes are looked for in
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """What answers are scored with: the metrics in the manifest's order, the first being the primary one."""
+    """What answers are scored with: the metrics in the manifest's order, the first being the primary one.
+
+    `classes` are those of all expected answers, normalised (None: as the rows that are scored show them).
+    """
 
     metrics: Mapping[str, Metric]
     schema: Mapping[str, Any] | None
     pattern: str | None
     seed: int
     resamples: int
+    classes: frozenset[str] | None = None
 
     @property
     def primary(self) -> str:
@@ -45,14 +56,14 @@ class Outside:
     losses: Sequence[float | None] | None = None
     similarities: Sequence[float | None] | None = None
     marks: Sequence[float | None] | None = None
-    unmarked: Sequence[str | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """One side's answers to some rows, and each row's score of each metric."""
+    """One side's answers to some rows, what it was asked for each, and each row's score of each metric."""
 
     rows: Sequence[Example]
+    prompts: Sequence[Prompt]
     replies: Sequence[Reply]
     items: Sequence[Answer]
     scores: Mapping[str, Sequence[Score]]
@@ -92,6 +103,12 @@ def read_scoring(plan: Plan) -> Scoring:
     )
 
 
+def with_classes(scoring: Scoring, dataset: Dataset) -> Scoring:
+    """The same with the classes of the whole data: a small part of it may not show that its answers are classes."""
+    own = (row for _, row in zip(range(MAX_OWN), dataset.own, strict=False))
+    return replace(scoring, classes=find_classes([row.expected for row in (*own, *dataset.dev, *dataset.test)]))
+
+
 def check_metrics(scoring: Scoring, dataset: Dataset) -> list[Problem]:
     """Scores the expected answers against themselves before anything is spent. A metric that can score none of them
     is a warning; raises RunnerError (78) when it is the primary one."""
@@ -111,10 +128,15 @@ def check_metrics(scoring: Scoring, dataset: Dataset) -> list[Problem]:
 
 
 def score(
-    scoring: Scoring, rows: Sequence[Example], replies: Sequence[Reply], outside: Outside | None = None
+    scoring: Scoring,
+    rows: Sequence[Example],
+    replies: Sequence[Reply],
+    outside: Outside | None = None,
+    prompts: Sequence[Prompt] | None = None,
 ) -> Scored:
-    """Scores each row; a row without an answer has no score of anything, with the reason."""
-    classes = find_classes([row.expected for row in rows])
+    """Scores each row; a row without an answer has no score of anything, with the reason. `prompts` are what was asked
+    for each row, unless that is the row's own."""
+    classes = scoring.classes or find_classes([row.expected for row in rows])
     given = outside or Outside()
     items = []
     for i, (row, reply) in enumerate(zip(rows, replies, strict=True)):
@@ -129,7 +151,7 @@ def score(
             finish=reply.completion.finish if reply.completion else None,
             similarity=_at(given.similarities, i),
             judged=_at(given.marks, i),
-            unjudged=_at(given.unmarked, i) or "no judge was asked",
+            unjudged="no judge was asked",
         )
         items.append(item)
     scores = {
@@ -139,7 +161,8 @@ def score(
         ]
         for name, metric in scoring.metrics.items()
     }
-    return Scored(rows=rows, replies=replies, items=items, scores=scores)
+    asked = [row.prompt for row in rows] if prompts is None else prompts
+    return Scored(rows=rows, prompts=asked, replies=replies, items=items, scores=scores)
 
 
 def summarise(scoring: Scoring, scored: Scored) -> SideResult:
@@ -178,8 +201,22 @@ def interval_of(scoring: Scoring, scored: Scored, name: str) -> Interval | None:
     return mean_interval(values, groups=groups, bounds=metric.bounds, seed=scoring.seed, resamples=scoring.resamples)
 
 
+def mean_of(scoring: Scoring, scored: Scored, name: str, among: Sequence[int] | None = None) -> float | None:
+    """A metric over the rows (those `among` them) that have a score, the same in whatever order; None without any."""
+    metric, scores = scoring.metrics[name], scored.scores[name]
+    places = range(len(scores)) if among is None else among
+    known = [(value, scored.items[i]) for i in places if (value := scores[i].value) is not None]
+    if not known:
+        return None
+    if metric.pool is None:
+        return fmean(value for value, _ in known)
+    pool = metric.pool([item for _, item in known])
+    return float(pool.statistic(np.array([math.fsum(column) for column in pool.rows.T])))
+
+
 def keep(path: Path, scored: Scored) -> None:
-    """Writes every row's input, output, expected answer, scores, tokens and latency, one JSON line each."""
+    """Writes every row's input as it was asked, output, expected answer, scores, tokens and latency, one JSON line
+    each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for i, (row, reply) in enumerate(zip(scored.rows, scored.replies, strict=True)):
@@ -189,7 +226,8 @@ def keep(path: Path, scored: Scored) -> None:
                 "source": row.source,
                 "group": row.group,
                 "label": row.label,
-                "input": [{"role": m.role, "content": m.content} for m in row.prompt],
+                "input": [{"role": m.role, "content": m.content, **m.extras} for m in scored.prompts[i]],
+                "tools": row.tools,
                 "expected": row.expected,
                 "output": answer.text if answer else None,
                 "no_answer": reply.reason,
@@ -217,31 +255,6 @@ def unscored_problem(name: str, scores: Sequence[Score]) -> Problem:
         fix="Choose a metric that fits the answers.",
         severity="warning",
     )
-
-
-def read_answer_schema(plan: EvalPlan) -> Mapping[str, Any] | None:
-    """The JSON Schema of answers; raises RunnerError (66 missing, 78 not a schema)."""
-    if plan.json_schema is None:
-        return None
-    where = Where(path=str(plan.json_schema), key="eval.json_schema")
-    try:
-        schema: Mapping[str, Any] = json.loads(plan.json_schema.read_text(encoding="utf-8"))
-    except OSError as error:
-        what = f"The JSON Schema of answers cannot be read: {error.strerror}."
-        problem = Problem(code="eval/schema-missing", what=what, where=where, fix="Correct eval.json_schema.")
-        raise RunnerError(problem, Exit.INPUT_MISSING) from error
-    except (ValueError, RecursionError) as error:
-        problem = Problem(code="eval/schema-invalid", what=f"Not JSON: {error}.", where=where, fix="Mend the file.")
-        raise RunnerError(problem, Exit.MANIFEST) from error
-    from jsonschema import Draft202012Validator, SchemaError
-
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        what = f"Not a JSON Schema: {error.message}."
-        problem = Problem(code="eval/schema-invalid", what=what, where=where, fix="Mend the file.")
-        raise RunnerError(problem, Exit.MANIFEST) from error
-    return schema
 
 
 def _perfect(row: Example) -> Completion:

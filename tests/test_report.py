@@ -243,3 +243,22 @@ def test_only_an_enforced_gate_refuses_a_run_that_did_not_help(verdict: str, pol
     assert exit_code == (Exit.SAID_NO if refuses and verdict != "improved" else Exit.DONE)
     made = report(facts, "done", exit_code)
     assert (made["verdict"], made["exit_code"], made["status"]) == (verdict, int(exit_code), "done")
+
+
+@pytest.mark.parametrize(
+    ("task", "verdict", "identical", "exit_code"),
+    [
+        ("cost", "equivalent", 0.9, Exit.DONE),
+        ("latency", "equivalent", 0.9, Exit.DONE),
+        ("latency", "inconclusive", 0.9, Exit.SAID_NO),
+        ("cost", "worse", 0.9, Exit.SAID_NO),
+        ("format", "equivalent", 0.9, Exit.SAID_NO),
+        ("cost", "equivalent", 1.0, Exit.SAID_NO),
+    ],
+)
+def test_answers_as_good_as_before_are_enough_where_tuning_is_for_their_price(
+    task: str, verdict: str, identical: float, exit_code: Exit
+) -> None:
+    facts = facts_up_to("roi", f"gate.task={task}", "gate.policy=enforce")
+    facts.evaluation = make_evaluation(comparison=make_comparison(verdict=verdict), identical_share=identical)
+    assert _exit_of_verdict(facts) == exit_code

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from runner.backends import APPROACHES
-from runner.backends.base import Hyperparameters
+from runner.backends.base import Endpoint, Hyperparameters
 from runner.data.near import DEFAULT_SIMILARITY
 from runner.data.reading import FORMATS
 from runner.errors import Exit
@@ -22,7 +22,10 @@ from runner.plan import (
     BudgetPlan,
     DataPlan,
     EvalPlan,
+    ForgettingPlan,
     GatePlan,
+    JudgePlan,
+    OtherModel,
     Plan,
     RoiPlan,
     ServingPlan,
@@ -136,6 +139,10 @@ def test_the_report_knows_every_exit_code() -> None:
         ("hyperparameters", Hyperparameters, {}),
         ("gate", GatePlan, {}),
         ("eval", EvalPlan, {}),
+        ("eval.judge", JudgePlan, {}),
+        ("eval.forgetting", ForgettingPlan, {}),
+        ("endpoint", Endpoint, {}),
+        ("other_model", OtherModel, {}),
         ("roi", RoiPlan, {}),
         ("roi.current", ServingPlan, {}),
         ("tracking", TrackingPlan, {}),
@@ -150,7 +157,7 @@ def test_the_plan_has_a_field_for_every_key_of_the_schema(section: str, plan: ty
         entry = MANIFEST["$defs"]["serving"]
     flattened = {name.partition(".")[0] for name in renamed}
     keys = (set(entry["properties"]) - flattened) | set(renamed.values())
-    own = {"model_facts", "manifest_path", "values", "origins"} if plan is Plan else set()
+    own = {Plan: {"model_facts", "manifest_path", "values", "origins"}, EvalPlan: {"custom"}}.get(plan, set())
     assert {field.name for field in fields(plan)} == keys | own
 
 

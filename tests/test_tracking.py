@@ -11,6 +11,11 @@ import pytest
 
 from runner.cli import main
 from runner.errors import Exit
+from runner.gate import ArmResult
+from runner.report import Facts
+from runner.stats import Interval
+from runner.tracking import _summary
+from tests.fakes import make_comparison, make_decision, make_evaluation, make_side
 
 Write = Callable[..., Path]
 QUICK = {"gate": {"policy": "warn", "reason": "a test"}, "hyperparameters": {"epochs": 0.2}}
@@ -29,7 +34,7 @@ def test_an_offline_run_holds_config_curves_and_scores(write_experiment: Write, 
     assert report["tracking"]["note"] is None
     (file,) = (tmp_path / "out/wandb").rglob("*.wandb")
     written = file.read_bytes()
-    for key in (b"hyperparameters", b"train/loss", b"train/dev_loss", b"evaluation/exact_match/difference"):
+    for key in (b"hyperparameters", b"train/loss", b"train/dev_loss", b"evaluation/base/exact_match/difference"):
         assert key in written
 
 
@@ -53,3 +58,45 @@ def test_a_manifest_can_turn_tracking_off(write_experiment: Write, tmp_path: Pat
     report = report_of(write_experiment(tracking={"wandb": "off"}, **QUICK), tmp_path / "out")
     assert report["tracking"]["wandb"] == "off"
     assert not list((tmp_path / "out/wandb").iterdir())
+
+
+def test_each_side_and_arm_has_keys_of_its_own() -> None:
+    base, arm = make_comparison(), make_comparison(against="few_shot", untuned=0.6)
+    loss = make_comparison(metric="loss", difference=-0.5)
+    measured = ArmResult(
+        name="few_shot",
+        kind="prompting",
+        description="",
+        num_shots=3,
+        side=make_side(scores={"exact_match": Interval(mean=0.6, low=0.5, high=0.7), "loss": None}),
+        usd_per_1000=None,
+        price_source="",
+        left_out=None,
+    )
+    left_out = ArmResult(
+        name="large",
+        kind="model",
+        description="",
+        num_shots=0,
+        side=None,
+        usd_per_1000=None,
+        price_source="",
+        left_out="its endpoint failed",
+    )
+    values = _summary(
+        Facts(
+            evaluation=make_evaluation(comparisons=(base, arm, loss)),
+            decision=make_decision(arms=(measured, left_out)),
+        )
+    )
+    assert (values["verdict"], values["gate/verdict"]) == ("improved", "fine_tune")
+    assert (values["evaluation/base/exact_match/untuned"], values["evaluation/few_shot/exact_match/untuned"]) == (
+        0.5,
+        0.6,
+    )
+    assert values["evaluation/base/loss/difference"] == -0.5
+    assert {key: value for key, value in values.items() if key.startswith("gate/few_shot")} == {
+        "gate/few_shot/exact_match": 0.6,
+        "gate/few_shot/loss": None,
+    }
+    assert not any(key.startswith("gate/large") for key in values)

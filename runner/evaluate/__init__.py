@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from runner.answerer import Answerer
-from runner.arms import ZERO_SHOT, Arm, make_arms
+from runner.arms import ZERO_SHOT, make_arms
 from runner.data import Dataset
 from runner.errors import Problem, Where
 from runner.evaluate.compare import Comparison, compare, correct, deciding, describe
@@ -19,7 +19,7 @@ from runner.gate import Decision
 from runner.judging import JudgeResult, judge_sides
 from runner.metrics import Confusion, confusion
 from runner.plan import Plan
-from runner.scoring import Outside, Scored, Scoring, SideResult, file_name, keep, score, summarise, unscored_problem
+from runner.scoring import Scored, Scoring, SideResult, file_name, keep, summarise, unscored_problem
 from runner.stats import Verdict
 
 __all__ = ["Comparison", "Evaluation", "evaluate"]
@@ -31,10 +31,11 @@ CLASS_METRICS = ("accuracy", "macro_f1")
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """`comparison` is the one that decides `verdict`: of the primary metric, against the side that tuning does worst
-    against. It is None where the primary metric has no score, and the verdict then is `inconclusive`.
+    against. It is None where the primary metric has no score, which is `inconclusive`.
 
-    `sides` are base, the best un-tuned arm where that is another one, and tuned. `forgetting` can turn the verdict to
-    `worse`.
+    `sides` are base, the best un-tuned arm where that is another one, and tuned. A gain is `inconclusive` where the
+    best un-tuned arm could not be compared, or where all answers are those of base. `forgetting` can turn any verdict
+    to `worse`.
     """
 
     verdict: Verdict
@@ -88,7 +89,12 @@ def evaluate(
     forgetting = measure_forgetting(plan, answerer.session, folder, answerer.watch)
     results = {name: summarise(scoring, scored) for name, scored in sides.items()}
     identical = fmean(b == t for b, t in zip(sides["base"].texts, sides["tuned"].texts, strict=True))
-    verdict, text = _verdict(decisive, comparisons, forgetting, scoring, judged.result if judged else None, plan)
+    own = [c for c in comparisons if c.metric == scoring.primary]
+    verdict, text = _verdict(decisive, own, scoring, plan.eval.margin, sides)
+    if doubt := _doubt(verdict, {c.against for c in own}, decision, identical):
+        verdict, text = "inconclusive", f"Inconclusive: {doubt}. But for that: {text}"
+    if forgetting and forgetting.exceeded:
+        verdict, text = "worse", f"Tuning made it worse, for what it cost in general ability: {forgetting.text} {text}"
     return Evaluation(
         verdict=verdict,
         text=text,
@@ -114,21 +120,14 @@ def evaluate(
 
 
 def _sides(plan: Plan, dataset: Dataset, answerer: Answerer, scoring: Scoring, decision: Decision) -> dict[str, Scored]:
-    """Base, best un-tuned arm and tuned, answered and scored."""
+    """Base, best un-tuned arm and tuned, answered and scored; the arm is missing where its endpoint failed."""
     rows = dataset.test
-    arms: dict[str, Arm | None] = {"base": ZERO_SHOT}
+    sides = {"base": answerer.measure(ZERO_SHOT, rows, scoring)}
     if decision.best not in (None, ZERO_SHOT.name):
-        found = {arm.name: arm for arm in make_arms(plan, dataset, scoring.schema)}
-        arms[str(decision.best)] = found[str(decision.best)]
-    sides: dict[str, Scored] = {}
-    for name, arm in (*arms.items(), ("tuned", None)):
-        with answerer.outage(f"The arm '{name}'"):
-            replies = answerer.answer(arm, rows)
-            outside = Outside(
-                losses=answerer.losses(arm, rows) if scoring.needs("loss") else None,
-                similarities=answerer.similarities(replies, rows) if scoring.needs("similarity") else None,
-            )
-            sides[name] = score(scoring, rows, replies, outside)
+        arm = next(arm for arm in make_arms(plan, dataset, scoring.schema) if arm.name == decision.best)
+        with answerer.outage(f"The arm '{arm.name}'"):
+            sides[arm.name] = answerer.measure(arm, rows, scoring)
+    sides["tuned"] = answerer.measure(None, rows, scoring)
     return sides
 
 
@@ -148,21 +147,26 @@ def _compare(
 
 
 def _verdict(
-    decisive: Comparison | None,
-    comparisons: Sequence[Comparison],
-    forgetting: Forgetting | None,
-    scoring: Scoring,
-    judge: JudgeResult | None,
-    plan: Plan,
+    decisive: Comparison | None, own: Sequence[Comparison], scoring: Scoring, margin: float, sides: Mapping[str, Scored]
 ) -> tuple[Verdict, str]:
+    """What the comparisons of the primary metric (`own`) say by themselves."""
+    primary = scoring.primary
     if decisive is None:
-        reason = "the judge is not reliable" if judge and not judge.reliable else "no row has a score"
-        return "inconclusive", f"No verdict: {reason}, and '{scoring.primary}' is the primary metric."
-    others = [c for c in comparisons if c.metric == decisive.metric and c is not decisive]
-    text = describe(decisive, others, scoring.metrics[decisive.metric], plan.eval.margin)
-    if forgetting and forgetting.exceeded:
-        return "worse", f"Tuning made it worse, for what it cost in general ability: {forgetting.text} {text}"
-    return decisive.verdict, text
+        scores = [one for scored in sides.values() for one in scored.scores[primary] if one.value is None]
+        reason = next((one.reason for one in scores if one.reason), "no row has a score on both sides")
+        return "inconclusive", f"No verdict: no row can be compared by '{primary}', the primary metric ({reason})."
+    others = [c for c in own if c is not decisive]
+    return decisive.verdict, describe(decisive, others, scoring.metrics[primary], margin)
+
+
+def _doubt(verdict: Verdict, compared: set[str], decision: Decision, identical: float) -> str | None:
+    """Why a verdict that the figures give is not to be believed."""
+    wanted = {"base", *({decision.best} - {None, ZERO_SHOT.name})}
+    if verdict in ("improved", "equivalent") and wanted - compared:
+        return f"tuned could not be compared with {' and '.join(sorted(map(str, wanted - compared)))}"
+    if verdict == "improved" and identical == 1:
+        return "base and tuned gave the same answer to every row"
+    return None
 
 
 def _confusions(sides: Mapping[str, Scored], scoring: Scoring) -> Mapping[str, Confusion] | None:
@@ -170,10 +174,12 @@ def _confusions(sides: Mapping[str, Scored], scoring: Scoring) -> Mapping[str, C
     classes = next(iter(sides.values())).items[0].classes
     if classes is None or not any(name in scoring.metrics for name in CLASS_METRICS):
         return None
-    return {
-        name: confusion([text or "" for text in scored.texts], [row.expected for row in scored.rows], classes)
-        for name, scored in sides.items()
-    }
+    return {name: _confusion(scored, classes) for name, scored in sides.items()}
+
+
+def _confusion(scored: Scored, classes: frozenset[str]) -> Confusion:
+    answered = [(text, row.expected) for text, row in zip(scored.texts, scored.rows, strict=True) if text is not None]
+    return confusion([text for text, _ in answered], [expected for _, expected in answered], classes)
 
 
 def _findings(
@@ -201,7 +207,7 @@ def _findings(
         )
     for name in scoring.metrics:
         missing = {side: result.unscored[name] for side, result in results.items() if result.unscored[name]}
-        if missing and all(count == results[side].num_rows for side, count in missing.items()):
+        if all(result.unscored[name] == result.num_rows for result in results.values()):
             found.append(unscored_problem(name, [one for side in sides.values() for one in side.scores[name]]))
         elif missing:
             found.append(_some_unscored(name, missing, sides))
@@ -209,7 +215,7 @@ def _findings(
 
 
 def _some_unscored(name: str, missing: Mapping[str, int], sides: Mapping[str, Scored]) -> Problem:
-    reasons = [one.reason for side in missing for one in sides[side].scores[name] if one.reason]
+    reasons = [one.reason for side in missing for one in sides[side].scores[name] if one.value is None]
     counts = ", ".join(f"{count} of {side}" for side, count in missing.items())
     return Problem(
         code="eval/unscored-rows",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 import numpy as np
 
 from runner.metrics import Metric, Score
-from runner.scoring import Scored, Scoring
+from runner.scoring import Scored, Scoring, mean_of
 from runner.stats import Interval, Verdict, holm, judge, mean_interval, pooled_interval, rows_needed, sign_test
 
 ALPHA = 0.05
@@ -58,10 +57,10 @@ def compare(
     gains = [sign * (t - u) for u, t in zip(before, after, strict=True)]
     groups = [tuned.rows[i].group for i in known]
     gain = _gain(metric, gains, [untuned, tuned], known, groups, scoring)
-    means = _means(metric, before, after, [untuned, tuned], known)
     signs = sign_test(gains, groups=groups)
     verdict = judge(gain, margin)
     low, high = (gain.low, gain.high) if sign > 0 else (_minus(gain.high), _minus(gain.low))
+    means = [mean for side in (untuned, tuned) if (mean := mean_of(scoring, side, name, known)) is not None]
     return Comparison(
         metric=name,
         against=against,
@@ -137,15 +136,6 @@ def _gain(
     )
 
 
-def _means(
-    metric: Metric, before: Sequence[float], after: Sequence[float], sides: Sequence[Scored], known: Sequence[int]
-) -> tuple[float, float]:
-    if metric.pool is None:
-        return fmean(before), fmean(after)
-    pools = [metric.pool([side.items[i] for i in known]) for side in sides]
-    return float(pools[0].statistic(pools[0].rows.sum(axis=0))), float(pools[1].statistic(pools[1].rows.sum(axis=0)))
-
-
 def _minus(value: float | None) -> float | None:
     return None if value is None else -value
 
@@ -158,7 +148,6 @@ OPENINGS: Mapping[Verdict, str] = {
     "worse": "Tuning made it worse.",
     "inconclusive": "Inconclusive.",
 }
-SIDES = {"base": "base"}
 
 
 def describe(comparison: Comparison, others: Sequence[Comparison], metric: Metric, margin: float) -> str:

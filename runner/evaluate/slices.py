@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, quantiles
+from statistics import quantiles
 
 from runner.conversation import Example
 from runner.evaluate.compare import compare
-from runner.scoring import Scored, Scoring
+from runner.metrics import Answer
+from runner.metrics.words import normalise
+from runner.scoring import Scored, Scoring, mean_of
 
 MAX_SLICES = 20
 MIN_FOR_LENGTHS = 15
@@ -30,24 +32,30 @@ class Slice:
 def slice_rows(sides: Mapping[str, Scored], scoring: Scoring, margin: float) -> tuple[Slice, ...]:
     """Every way of slicing that gives more than one slice; the largest MAX_SLICES of each. Sides by name, among them
     base and tuned."""
-    rows = next(iter(sides.values())).rows
     found = []
-    for by, name_of in _ways(rows):
+    for by, names in _ways(next(iter(sides.values()))):
         members: dict[str, list[int]] = {}
-        for i, row in enumerate(rows):
-            members.setdefault(name_of(row), []).append(i)
+        for i, name in enumerate(names):
+            members.setdefault(name, []).append(i)
         if len(members) > 1:
             largest = sorted(members, key=lambda name: (-len(members[name]), name))[:MAX_SLICES]
             found += [_slice(by, name, members[name], sides, scoring, margin) for name in sorted(largest)]
     return tuple(found)
 
 
-def _ways(rows: Sequence[Example]) -> Iterator[tuple[str, Callable[[Example], str]]]:
-    yield "class", lambda row: row.label or "none"
-    yield "source", lambda row: row.source.rpartition(":")[0] or row.source
+def _ways(scored: Scored) -> Iterator[tuple[str, list[str]]]:
+    """Ways of slicing, with the name of each row's slice."""
+    rows = scored.rows
+    yield "class", [_class(row, item) for row, item in zip(rows, scored.items, strict=True)]
+    yield "source", [row.source.rpartition(":")[0] or row.source for row in rows]
     if len(rows) >= MIN_FOR_LENGTHS:
         low, high = quantiles([len(row.question) for row in rows], n=3)
-        yield "length", lambda row: _length(len(row.question), round(low), round(high))
+        yield "length", [_length(len(row.question), round(low), round(high)) for row in rows]
+
+
+def _class(row: Example, item: Answer) -> str:
+    """The class that the data gives the row, else the expected answer where answers are classes."""
+    return row.label or (normalise(row.expected) if item.classes else None) or "none"
 
 
 def _length(size: int, low: int, high: int) -> str:
@@ -65,7 +73,7 @@ def _slice(
         by=by,
         name=name,
         num_rows=len(members),
-        scores={side: _mean(part, scoring.primary) for side, part in parts.items()},
+        scores={side: mean_of(scoring, part, scoring.primary) for side, part in parts.items()},
         difference=found.difference if found else None,
         ci_low=found.ci_low if found else None,
         ci_high=found.ci_high if found else None,
@@ -75,12 +83,8 @@ def _slice(
 def _some(scored: Scored, members: Sequence[int]) -> Scored:
     return Scored(
         rows=[scored.rows[i] for i in members],
+        prompts=[scored.prompts[i] for i in members],
         replies=[scored.replies[i] for i in members],
         items=[scored.items[i] for i in members],
         scores={name: [found[i] for i in members] for name, found in scored.scores.items()},
     )
-
-
-def _mean(scored: Scored, metric: str) -> float | None:
-    values = [one.value for one in scored.scores[metric] if one.value is not None]
-    return fmean(values) if values else None

@@ -111,9 +111,11 @@ def decide(
     `answerer.outages`.
     """
     free = decide_for_free(plan, dataset, scoring)
-    if free.refuses or free.verdict == "skipped":
+    if free.refuses:
         return free
     check = try_judge(plan, dataset, answerer, folder)
+    if free.verdict == "skipped":
+        return replace(free, judge=check, findings=(*free.findings, *(check.findings if check else ())))
     arms = measure_arms(plan, dataset, estimate, make_arms(plan, dataset, scoring.schema), answerer, scoring, folder)
     tuned_usd = tuned_price(plan, dataset)
     found = weigh(plan, arms, free.target, tuned_usd, estimate, scoring)

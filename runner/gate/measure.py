@@ -14,7 +14,7 @@ from runner.conversation import Example
 from runner.cost import Estimate, answers_work, with_losses, work_hours
 from runner.data import Dataset
 from runner.plan import Plan
-from runner.scoring import Outside, Scoring, SideResult, file_name, keep, score, summarise
+from runner.scoring import Scoring, SideResult, file_name, keep, summarise
 
 OPEN = "{{question}}"
 
@@ -73,12 +73,7 @@ def measure_arms(
 
 
 def _measure(arm: Arm, rows: Sequence[Example], answerer: Answerer, scoring: Scoring, folder: Path) -> SideResult:
-    replies = answerer.answer(arm, rows)
-    outside = Outside(
-        losses=answerer.losses(arm, rows) if scoring.needs("loss") else None,
-        similarities=answerer.similarities(replies, rows) if scoring.needs("similarity") else None,
-    )
-    scored = score(scoring, rows, replies, outside)
+    scored = answerer.measure(arm, rows, scoring)
     keep(folder / f"{file_name(arm.name)}.jsonl", scored)
     if arm.kind == "prompting":
         _leave_prompt(folder / f"{file_name(arm.name)}.prompt.json", arm, rows[0])

@@ -13,7 +13,7 @@ from runner.metrics.base import Answer, Pool, Score, share, unscored
 def similarity(answer: Answer) -> Score:
     """Cosine of the embeddings of both texts; one below 0 counts as 0."""
     if answer.similarity is None:
-        return unscored("no eval.embedding given")
+        return unscored("no embedding model gave one")
     if not math.isfinite(answer.similarity):
         return unscored("the similarity is not a finite number")
     return share(answer.similarity)

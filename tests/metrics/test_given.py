@@ -44,7 +44,7 @@ def test_what_was_measured_is_passed_on(name: str, given: dict[str, Any], value:
         ("perplexity", {}, "this model gives no token probabilities"),
         ("perplexity", {"loss": math.nan}, "the loss is not a finite number"),
         ("perplexity", {"loss": 1000.0}, "the loss is too large for a perplexity"),
-        ("similarity", {}, "no eval.embedding given"),
+        ("similarity", {}, "no embedding model gave one"),
         ("similarity", {"similarity": math.nan}, "the similarity is not a finite number"),
         ("stopped", {}, "how the answer ended is unknown"),
         ("judge", {}, "no judge gave a mark"),

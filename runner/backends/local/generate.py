@@ -52,11 +52,10 @@ def complete(
     kept: KeptAnswers,
 ) -> list[Completion]:
     """One greedy answer for each rendered prompt, in their order; batches are made of prompts of like length, padded on
-    the left. A batch whose answers are all kept is not answered again; batches are the same whether some are kept or
-    not, since what stands beside a row can turn its rounding."""
+    the left, each prompt once. A batch whose answers are all kept is not answered again; batches are the same whether
+    some are kept or not, and in whatever order prompts come, since what stands beside a row can turn its rounding."""
     model.eval()
     ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=sampling.max_new_tokens,
@@ -64,21 +63,26 @@ def complete(
         pad_token_id=tokenizer.pad_token_id,
     )
     keys = [key_of(text, sampling.max_new_tokens, sorted(stop_ids)) for text in texts]
-    answers = {i: reply.completion for i, key in enumerate(keys) if (reply := kept.get(key)) and reply.completion}
+    answers = {key: reply.completion for key in keys if (reply := kept.get(key)) and reply.completion}
+    order = sorted({key: i for i, key in enumerate(keys)}.values(), key=lambda i: (len(ids[i]), texts[i]))
     shared: list[DynamicCache | None] = []
-    with watch.progress(label, len(ids)) as progress:
+    with watch.progress(label, len(order)) as progress:
         for begin in range(0, len(order), sampling.batch_size):
             batch = order[begin : begin + sampling.batch_size]
-            if new := [i for i in batch if i not in answers]:
+            if any(keys[i] not in answers for i in batch):
                 shared = shared or [_prefix_cache(model, ids)]
                 started = time.perf_counter()
                 rows = _generate(model, [ids[i] for i in batch], config, shared[0], watch)
                 seconds = (time.perf_counter() - started) / len(batch)
-                given = dict(zip(batch, rows, strict=True))
-                answers |= {i: _completion(tokenizer, len(ids[i]), given[i], stop_ids, seconds) for i in new}
-                kept.put({keys[i]: Reply(completion=answers[i]) for i in new})
+                new = {
+                    keys[i]: _completion(tokenizer, len(ids[i]), row, stop_ids, seconds)
+                    for i, row in zip(batch, rows, strict=True)
+                    if keys[i] not in answers
+                }
+                kept.put({key: Reply(completion=completion) for key, completion in new.items()})
+                answers |= new
             progress.advance(len(batch))
-    return [answers[i] for i in range(len(ids))]
+    return [answers[key] for key in keys]
 
 
 def held_out_loss(model: Any, rows: Sequence[Encoded], watch: Watch, label: str | None = None) -> HeldOutLoss:

@@ -109,13 +109,15 @@ class LocalSession:
             return generate.held_out_loss(model, self._encoded(examples), watch, label=f"{side} loss")
 
     def _fingerprint(self, side: Side) -> str:
-        """A name for the weights as they answer: the model's files, the tuned ones by content, and their numbers."""
+        """A name for the weights as they answer: the model's files, the tuned ones by content, their numbers, and the
+        machine, which is what an answer's seconds are of."""
         weights: list[object] = [self.folder, self._commit, _signature(Path(self.folder)), self.method == "qlora"]
         if side == "tuned":
             assert self._tuned_dir is not None, "only a trained session has a tuned side"
             weights += [_contents(path) for path in sorted(self._tuned_dir.glob("*.safetensors"))]
         dtype = str(torch.float32 if self.method == "full" else compute_dtype())
-        return key_of(*weights, dtype, torch.__version__, transformers.__version__)[:16]
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        return key_of(*weights, dtype, device, torch.__version__, transformers.__version__)[:16]
 
     def _encoded(self, examples: Sequence[Example]) -> EncodedRows:
         known = self._rows.select(examples) if self._rows else None

@@ -12,6 +12,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from runner.backends import local
+from runner.backends.answers import KeptAnswers
 from runner.backends.base import Hyperparameters, Sampling, Session, TrainJob
 from runner.backends.local import generate
 from runner.backends.local.encode import render
@@ -146,6 +147,7 @@ def test_the_delivered_files_answer_like_the_model_that_was_evaluated(tiny_model
         session.stop_ids,
         FakeWatch(),
         label="x",
+        kept=KeptAnswers(tmp_path / "elsewhere", "delivered"),
     )
     assert [answer.text for answer in again] == texts(session, "tuned", rows)
     assert all((path.stat().st_mode & 0o777) == 0o644 for path in (tmp_path / "model").iterdir())
@@ -154,14 +156,122 @@ def test_the_delivered_files_answer_like_the_model_that_was_evaluated(tiny_model
 def test_answers_do_not_depend_on_batch_size_order_or_shared_prefix(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = open_session(tiny_model, tmp_path)
     rows = examples(7)
-    together = texts(session, "base", rows)
-    assert texts(session, "base", rows[::-1]) == together[::-1]
-    one_by_one = [texts(session, "base", [row])[0] for row in rows]
-    assert one_by_one == together
+
+    def anew(name: str, asked: Sequence[Example]) -> list[str]:
+        return texts(open_session(tiny_model, tmp_path / name), "base", asked)
+
+    together = anew("together", rows)
+    assert anew("reversed", rows[::-1]) == together[::-1]
+    alone = open_session(tiny_model, tmp_path / "alone")
+    assert [texts(alone, "base", [row])[0] for row in rows] == together
     monkeypatch.setattr(generate, "_prefix_cache", lambda model, ids: None)
-    assert texts(session, "base", rows) == together
+    assert anew("whole", rows) == together
+
+
+class CountingGenerate:
+    """Counts the rows that a model is asked to continue, batch by batch, and can be killed before one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, killed_at: int | None = None):
+        self.batches: list[list[list[int]]] = []
+        self.killed_at = killed_at
+        self._really = generate._generate
+        monkeypatch.setattr(generate, "_generate", self)
+
+    def __call__(self, model: Any, rows: list[list[int]], *rest: Any) -> list[list[int]]:
+        if len(self.batches) == self.killed_at:
+            raise KeyboardInterrupt
+        self.batches.append(rows)
+        return self._really(model, rows, *rest)
+
+    @property
+    def num_rows(self) -> int:
+        return sum(map(len, self.batches))
+
+
+def test_what_was_answered_once_is_not_answered_again(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = CountingGenerate(monkeypatch)
+    rows = examples(7)
+    session = open_session(tiny_model, tmp_path)
+    first = session.complete("base", prompts(rows), SAMPLING, FakeWatch(), label="zero_shot")
+    assert (counting.num_rows, len(counting.batches)) == (7, 3)
+    assert session.complete("base", prompts(rows[::-1]), SAMPLING, FakeWatch(), label="base") == first[::-1]
+    assert open_session(tiny_model, tmp_path).complete("base", prompts(rows), SAMPLING, FakeWatch()) == first
+    assert counting.num_rows == 7, "an equal session reuses what another one kept, seconds and all"
+    longer = Sampling(max_new_tokens=13, batch_size=3)
+    session.complete("base", prompts(rows), longer, FakeWatch())
+    assert counting.num_rows == 14, "another length is another question"
+
+
+def test_only_batches_with_something_new_are_answered(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(tiny_model, tmp_path)
+    session.complete("base", prompts(examples(6)), SAMPLING, FakeWatch())
+    counting = CountingGenerate(monkeypatch)
+    texts(session, "base", examples(6, system="Be brief, and answer with a single word."))
+    assert counting.num_rows == 6, "another prompt is another question"
+    texts(session, "base", [*examples(6), examples(8)[7]])
+    assert counting.num_rows <= 9
+
+
+def test_equal_prompts_are_answered_once(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = CountingGenerate(monkeypatch)
+    rows = examples(4)
+    found = texts(open_session(tiny_model, tmp_path), "base", [*rows, *rows[::-1], rows[0]])
+    assert found[4:8] == found[3::-1] and found[8] == found[0]
+    assert counting.num_rows == 4
+
+
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_answering_that_was_killed_goes_on_to_the_same_answers(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    rows = examples(8)
+    whole = texts(open_session(tiny_model, tmp_path / "whole"), "base", rows)
+    counting = CountingGenerate(monkeypatch, killed_at=killed_at)
+    with pytest.raises(KeyboardInterrupt):
+        texts(open_session(tiny_model, tmp_path / "killed"), "base", rows)
+    assert len(counting.batches) == killed_at
+    counting.killed_at = None
+    assert texts(open_session(tiny_model, tmp_path / "killed"), "base", rows) == whole
+    assert counting.num_rows == 8, "no row was answered twice"
+    asked = [tuple(row) for batch in counting.batches for row in batch]
+    assert len(set(asked)) == 8
+    assert [len(batch) for batch in counting.batches] == [3, 3, 2], "the batches of a run that was not killed"
+
+
+def test_an_answer_torn_by_a_kill_is_answered_again(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = examples(6)
+    whole = texts(open_session(tiny_model, tmp_path), "base", rows)
+    (kept,) = (tmp_path / "cache" / "answers").glob("base-*.jsonl")
+    kept.write_bytes(kept.read_bytes()[:-25])
+    counting = CountingGenerate(monkeypatch)
+    assert texts(open_session(tiny_model, tmp_path), "base", rows) == whole
+    assert len(counting.batches) == 1
+
+
+@pytest.mark.slow
+def test_another_training_is_another_model_and_the_same_base(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, counts, answers = examples(5), [], []
+    counting = CountingGenerate(monkeypatch)
+    for name, rate in (("one", 1e-2), ("other", 3e-2), ("again", 1e-2)):
+        session = open_session(tiny_model, tmp_path)
+        session.train(job(tmp_path / name, learning_rate=rate), FakeWatch())
+        before = counting.num_rows
+        base = texts(session, "base", rows)
+        middle = counting.num_rows
+        tuned = texts(session, "tuned", rows)
+        counts.append((middle - before, counting.num_rows - middle))
+        answers.append((base, tuned))
+    assert counts == [(5, 5), (0, 5), (0, 0)], "equal weights by content are one model, wherever they lie"
+    assert answers[0] == answers[2] and answers[1][0] == answers[0][0]
 
 
 def test_token_counts_are_those_of_the_template(tiny_model: Path, tmp_path: Path) -> None:
