@@ -255,7 +255,7 @@ def _next_command(report: Mapping[str, Any], path: Path, again: str) -> str:
     """What to type now: the same again, the tracker's upload, or a look at the answers."""
     if report["status"] == "interrupted":
         return again
-    prompt = path / "gate" / f"{report['gate']['best']}.prompt.json" if report["gate"] else None
+    prompt = path / "gate" / f"{report['gate']['enough']}.prompt.json" if report["gate"] else None
     if report["status"] == "refused" and prompt and prompt.exists():
         return f"less {prompt}"
     if report["status"] in ("refused", "failed"):

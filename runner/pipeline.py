@@ -48,7 +48,7 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         run.write_json("gate/decision.json", to_json(decision))
         answerer.raise_outages()
         if decision.refuses:
-            raise Refused([finding for finding in decision.findings if finding.severity == "error"])
+            raise Refused(decision.reasons)
 
     with world.stage("train", run, facts):
         facts.training = train(plan, dataset, session, run, world.watch)

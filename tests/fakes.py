@@ -437,6 +437,7 @@ def make_decision(**changes: Any) -> Decision:
         num_dev=30,
         arms=(),
         best=None,
+        enough=None,
         tuned_usd_per_1000=None,
         judge=None,
         findings=(),

@@ -42,7 +42,8 @@ class Decision:
     """What the gate says, and why; `says_no` is set whether or not the policy enforces it.
 
     `detectable` is the smallest true gain of the target's metric that the test rows would show in four runs out of
-    five (None: unknown, or more than there can be). `best` names the arm with the best score, None before measuring.
+    five (None: unknown, or more than there can be). `best` names the arm with the best score, None before measuring,
+    `enough` the one to use instead of tuning.
     """
 
     verdict: GateVerdict
@@ -56,9 +57,16 @@ class Decision:
     num_dev: int
     arms: tuple[ArmResult, ...]
     best: str | None
+    enough: str | None
     tuned_usd_per_1000: float | None
     judge: JudgeCheck | None
     findings: tuple[Problem, ...]
+
+    @property
+    def reasons(self) -> tuple[Problem, ...]:
+        """Why the gate says no: what speaks against tuning, or else that it is not needed."""
+        errors = tuple(finding for finding in self.findings if finding.severity == "error")
+        return errors or tuple(finding for finding in self.findings if finding.code == "gate/reached")
 
     @property
     def refuses(self) -> bool:
@@ -96,6 +104,7 @@ def decide_for_free(plan: Plan, dataset: Dataset, scoring: Scoring) -> Decision:
         num_dev=min(len(dataset.dev), gate.max_rows),
         arms=(),
         best=None,
+        enough=None,
         tuned_usd_per_1000=None,
         judge=None,
         findings=findings,
@@ -133,12 +142,13 @@ def decide(
         judge=check,
         arms=arms,
         best=found.best,
+        enough=found.enough if verdict == found.verdict else None,
         tuned_usd_per_1000=tuned_usd,
         findings=(
             *free.findings,
             *(check.findings if check else ()),
             *found.findings,
-            *_power(free, arms, found.best, scoring),
+            *(_power(free, arms, found.best, scoring) if found.enough is None else ()),
         ),
     )
 

@@ -17,6 +17,7 @@ from runner.scoring import Scoring
 from runner.stats import Interval
 
 Measured = Literal["prompting_enough", "prompting_cheaper", "retrieval_enough", "fine_tune", "inconclusive"]
+MAX_UNANSWERED = 0.05  # share of rows without an answer above which an arm's score is not read
 DECIMALS = 12  # as the intervals' ends: float noise must not decide
 
 
@@ -31,11 +32,12 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Weighed:
-    """A verdict with its reason, and the arm with the best score."""
+    """A verdict with its reason, the arm with the best score, and the one that is `enough` instead of tuning."""
 
     verdict: Measured
     text: str
     best: str | None
+    enough: str | None = None
     findings: tuple[Problem, ...] = ()
 
 
@@ -98,9 +100,11 @@ def weigh(
     unmeasured = [arm for arm in arms if _score(arm, metric) is None]
     missing = tuple(map(_left_out, unmeasured))
     if reached := [arm for arm, interval in ranked if _surely(interval, target.value, sign)]:
-        verdict, text = _reached(plan, reached, target, tuned_usd, estimate)
-        findings = (_note(text),) if verdict != "fine_tune" else ()
-        return Weighed(verdict=verdict, text=text, best=best, findings=(*findings, *missing))
+        cheapest = min(reached, key=lambda one: (one.usd_per_1000 is None, one.usd_per_1000 or 0.0, one.num_shots))
+        verdict, text = _reached(plan, cheapest, reached, target, tuned_usd, estimate)
+        if verdict == "fine_tune":
+            return Weighed(verdict=verdict, text=text, best=best, findings=missing)
+        return Weighed(verdict=verdict, text=text, best=best, enough=cheapest.name, findings=(_note(text), *missing))
     still_open = [(arm, interval) for arm, interval in ranked if _possibly(interval, target.value, sign)]
     if not ranked or still_open or any(arm.left_out != NO_ROOM for arm in unmeasured):
         text = _why_open(still_open, target) if ranked else NOTHING_MEASURED
@@ -134,7 +138,9 @@ def _measured_metric(arms: Sequence[ArmResult], scoring: Scoring) -> str:
 
 
 def _score(arm: ArmResult, metric: str) -> Interval | None:
-    return arm.side.scores[metric] if arm.side else None
+    """The arm's score; None also where too many of its rows have no answer for it to speak for the rest."""
+    answered = arm.side is not None and arm.side.num_unanswered <= MAX_UNANSWERED * arm.side.num_rows
+    return arm.side.scores[metric] if arm.side and answered else None
 
 
 def _num_scored(arm: ArmResult, metric: str) -> int:
@@ -166,9 +172,14 @@ def _possibly(interval: Interval, target: float, sign: int) -> bool:
 
 
 def _reached(
-    plan: Plan, reached: Sequence[ArmResult], target: Target, tuned_usd: float | None, estimate: Estimate
+    plan: Plan,
+    arm: ArmResult,
+    reached: Sequence[ArmResult],
+    target: Target,
+    tuned_usd: float | None,
+    estimate: Estimate,
 ) -> tuple[Measured, str]:
-    arm = min(reached, key=lambda one: (one.usd_per_1000 is None, one.usd_per_1000 or 0.0, one.num_shots))
+    """The verdict where some arms reach the target, of which `arm` is the cheapest."""
     assert arm.side
     interval = arm.side.scores[target.metric]
     assert interval
@@ -182,7 +193,7 @@ def _reached(
         return enough, f"{opening}."
     saving = (arm.usd_per_1000 - tuned_usd) / 1000 * plan.roi.requests_per_month
     investment = plan.roi.one_time_usd + (estimate.usd.expected if estimate.usd else 0.0)
-    prices = f"${arm.usd_per_1000:,.2f} a thousand requests against ${tuned_usd:,.2f} tuned"
+    prices = f"{_usd(arm.usd_per_1000)} a thousand requests against {_usd(tuned_usd)} tuned"
     if estimate.usd is None:
         prices += " (what the run itself costs is unknown, and counted as 0)"
     if saving <= 0 or investment / saving > plan.roi.horizon_months:
@@ -193,13 +204,19 @@ def _reached(
     return "fine_tune", f"{opening}; but at {prices}, tuning would pay back in {investment / saving:,.1f} months."
 
 
+def _usd(value: float) -> str:
+    """Dollars; small amounts to two figures."""
+    return f"${value:,.2f}" if value >= 0.1 or value == 0 else f"${value:.2g}"
+
+
 def _note(text: str) -> Problem:
     fix = "Use that prompt instead of tuning; raise gate.target if it is not good enough after all."
-    return Problem(code="gate/reached", what=text, where=Where(key="gate.target"), fix=fix)
+    return Problem(code="gate/reached", what=text, where=Where(key="gate.target"), fix=fix, severity="note")
 
 
 def _left_out(arm: ArmResult) -> Problem:
-    reasons = arm.left_out or "none of its answers has a score"
+    silent = f"{arm.side.num_unanswered} of {arm.side.num_rows} rows have no answer" if arm.side else ""
+    reasons = arm.left_out or (silent if arm.side and arm.side.num_unanswered else "none of its answers has a score")
     return Problem(
         code="gate/not-measured",
         what=f"The arm '{arm.name}' was not measured: {reasons.rstrip('.')}.",

@@ -57,7 +57,8 @@ class TestVerdicts:
     def test_an_arm_that_is_always_right_is_prompting_enough(self, tmp_path: Path, arm: str) -> None:
         decision = decided(tmp_path, plan(FREE, GOOD), session=perfect(arm))
         assert (decision.verdict, decision.best, decision.refuses) == ("prompting_enough", arm, True)
-        assert errors(decision) == ["gate/reached"] and arm in decision.text
+        assert decision.enough == arm and arm in decision.text
+        assert errors(decision) == [] and [reason.code for reason in decision.reasons] == ["gate/reached"]
 
     def test_one_with_retrieved_examples_alone_is_retrieval_enough(self, tmp_path: Path) -> None:
         assert decided(tmp_path, plan(FREE, GOOD), session=perfect("nearest")).verdict == "retrieval_enough"
@@ -76,7 +77,7 @@ class TestVerdicts:
         of = plan(GOOD, *DEAR, "roi.tuned.prompt_tokens=3", f"roi.requests_per_month={requests}")
         decision = decided(tmp_path, of, session=perfect("few_shot"))
         assert (decision.verdict, decision.best, decision.says_no) == (verdict, "few_shot", verdict != "fine_tune")
-        assert (errors(decision) == []) == (verdict == "fine_tune")
+        assert (decision.reasons == ()) == (verdict == "fine_tune")
 
     def test_arms_that_are_all_wrong_leave_tuning(self, tmp_path: Path) -> None:
         decision = decided(tmp_path, plan(GOOD))
@@ -160,12 +161,14 @@ class TestWhatIsNotMeasured:
         decision = decide(of, data, ESTIMATE, answerer, read_scoring(of), tmp_path)
         assert decision.verdict == "inconclusive" and answerer.outages == [DOWN]
 
-    def test_an_endpoint_that_answers_few_rows_is_judged_by_those_alone(self, tmp_path: Path) -> None:
+    def test_an_endpoint_that_leaves_rows_unanswered_does_not_count_as_measured(self, tmp_path: Path) -> None:
         of = plan(FREE, GOOD, models=(model(),))
-        decision = decided(tmp_path, of, chats={"large": FakeChat(answers=right(dataset(), 3))})
-        assert decision.verdict == "inconclusive" and "on 3 dev rows" in decision.text
+        decision = decided(tmp_path, of, chats={"large": FakeChat(answers=right(dataset(), 28))})
+        assert decision.verdict == "inconclusive" and "2 of 30 rows have no answer" in decision.findings[-1].what
+        nearly = decided(tmp_path / "nearly", of, chats={"large": FakeChat(answers=right(dataset(), 29))})
+        assert (nearly.verdict, nearly.enough) == ("prompting_enough", "large")
         silent = decided(tmp_path, of, chats={"large": FakeChat()})
-        assert silent.verdict == "inconclusive" and "none of its answers has a score" in silent.findings[-1].what
+        assert silent.verdict == "inconclusive" and "30 of 30 rows have no answer" in silent.findings[-1].what
 
     def test_rows_with_tools_are_not_held_against_an_endpoint_that_does_not_see_them(self, tmp_path: Path) -> None:
         data = dataset()
@@ -229,11 +232,11 @@ class TestLaws:
         first = found.index("fine_tune") if "fine_tune" in found else len(found)
         assert set(found[first:]) <= {"fine_tune", "inconclusive"}
 
-    def test_a_no_always_has_an_error_that_says_what_to_do(self, tmp_path: Path) -> None:
+    def test_a_no_always_has_a_reason_that_says_what_to_do(self, tmp_path: Path) -> None:
         for override in ("gate.target=0.1", GOOD, "gate.target=0.99", "eval.metrics=[loss]"):
             for session in (perfect(), perfect("zero_shot"), perfect("nearest")):
                 decision = decided(tmp_path, plan(FREE, override), session=session)
-                found = [f for f in decision.findings if f.severity == "error"]
+                found = decision.reasons
                 assert decision.says_no == bool(found) and all(f.fix for f in found) and decision.text
 
 

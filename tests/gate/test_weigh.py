@@ -109,7 +109,8 @@ class TestVerdict:
     def test_the_whole_interval_counts(self, low: float | None, high: float | None, verdict: str) -> None:
         found = weighed([result("zero_shot", 0.5, low, high)])
         assert (found.verdict, found.best) == (verdict, "zero_shot")
-        assert bool([f for f in found.findings if f.severity == "error"]) == (verdict != "fine_tune")
+        assert bool([f for f in found.findings if f.severity == "error"]) == (verdict == "inconclusive")
+        assert (found.enough == "zero_shot") == (verdict == "prompting_enough")
 
     @pytest.mark.parametrize("metric", ["errors", "loss", "seconds"])
     @pytest.mark.parametrize(
