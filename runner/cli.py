@@ -212,7 +212,7 @@ def _summary(console: Console, report: Mapping[str, Any], path: Path, again: str
     if evaluation:
         console.line(table(list(_comparisons(evaluation))))
         if evaluation["forgetting"]:
-            console.line(f"General ability: {evaluation['forgetting']['text']}")
+            console.line(evaluation["forgetting"]["text"])
     if roi:
         console.line(f"Return: {roi['text']}")
     console.problems(
@@ -228,7 +228,8 @@ def _summary(console: Console, report: Mapping[str, Any], path: Path, again: str
 def _arms(gate: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """The un-tuned arms on the dev rows, by the metric that the gate's target is of."""
     metric = gate["target"]["metric"] if gate["target"] else None
-    yield ("un-tuned arm", metric or "score", "95 % interval", "tokens in", "tokens out", "s/answer", "$/1,000")
+    head = f"un-tuned arm, {gate['num_dev']} dev rows"
+    yield (head, metric or "score", "95 % interval", "tokens in", "tokens out", "s/answer", "$/1,000")
     for arm in gate["arms"]:
         side = arm["side"]
         score = side["scores"].get(metric) if side else None
@@ -243,12 +244,14 @@ def _arms(gate: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _comparisons(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """Tuned against every other side on the test rows."""
-    yield ("metric", "against", "score", "tuned", "difference", "95 % interval", "p", "verdict")
+    head = f"{evaluation['num_rows']} test rows"
+    yield (head, "against", "un-tuned", "tuned", "difference", "95 % interval", "p", "verdict")
     for c in evaluation["comparisons"]:
         interval = "-" if c["ci_low"] is None else f"{c['ci_low']:+.3f} to {c['ci_high']:+.3f}"
         p_value = c["p_value"] if c["p_holm"] is None else c["p_holm"]
         scores = (f"{c['untuned']:.3f}", f"{c['tuned']:.3f}", f"{c['difference']:+.3f}")
-        yield (c["metric"], c["against"], *scores, interval, f"{p_value:.3f}", c["verdict"])
+        p_shown = "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+        yield (c["metric"], c["against"], *scores, interval, p_shown, c["verdict"])
 
 
 def _next_command(report: Mapping[str, Any], path: Path, again: str) -> str:

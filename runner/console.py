@@ -140,7 +140,7 @@ class ProgressLines:
         self._watch = watch
         self._label = label
         self._total = total
-        self._done = 0
+        self._done, self._told = 0, -1
         self._facts = ""
         self._started = self._printed = time.monotonic()
 
@@ -157,10 +157,11 @@ class ProgressLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._print(time.monotonic())
+        if self._told != self._done:
+            self._print(time.monotonic())
 
     def _print(self, now: float) -> None:
-        self._printed = now
+        self._printed, self._told = now, self._done
         passed = now - self._started
         left = passed / self._done * (self._total - self._done) if self._done else 0.0
         tail = f", {left:.0f} s left" if self._done < self._total else ""

@@ -12,7 +12,7 @@ from runner.cost import Band, Estimate, check_budget, estimate_cost
 from runner.data import Dataset, Shown, prepare_data
 from runner.data.ledger import OUTCOMES, Ledger, SourceTotals
 from runner.errors import Exit
-from runner.gate import Decision, decide_for_free
+from runner.gate import Decision, decide_for_free, describe_power
 from runner.manifest import Manifest
 from runner.plan import Plan, make_plan
 from runner.scoring import Scoring, check_metrics, read_scoring, with_classes
@@ -129,10 +129,7 @@ def _gate(plan: Plan, dataset: Dataset, scoring: Scoring, decision: Decision) ->
     """What the gate will measure, and what the test rows will be able to show."""
     if decision.target:
         yield "target", f"{decision.target.metric} {decision.target.value:g} ({decision.target.origin})"
-    shown = "unknown for this metric, or more than there can be"
-    if decision.detectable is not None:
-        shown = f"a true gain of {decision.detectable:.3f} or more, in four runs out of five"
-    yield f"{len(dataset.test):,} test rows show", shown
+    yield "power", describe_power(decision, len(dataset.test))
     if decision.verdict != "skipped" and not decision.refuses:
         yield "dev rows to measure arms on", f"{decision.num_dev:,}"
         for arm in make_arms(plan, dataset, scoring.schema):

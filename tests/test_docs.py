@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from runner.data.reading import FORMATS
 from runner.data.review.checks import CHECKS
 from runner.errors import EXIT_CODES
+from runner.gate import GateVerdict
+from runner.metrics import METRICS
+from runner.schema import read_schema
+from runner.stats import Verdict
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,3 +37,13 @@ def test_the_readme_lists_every_exit_code_with_its_meaning() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for code, meaning in EXIT_CODES.items():
         assert f"| {int(code)} | {meaning.meaning} | {'yes' if meaning.retry else 'no'} |" in readme
+
+
+def test_the_page_about_evaluation_names_every_metric_every_arm_and_every_verdict() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    gate = read_schema("manifest")["properties"]["gate"]["properties"]
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \|", page, re.MULTILINE)
+    assert [name for name in rows if name in METRICS] == list(METRICS)
+    assert set(gate["arms"]["items"]["enum"]) <= set(rows)
+    assert {*get_args(GateVerdict)} - {"skipped"} <= set(re.findall(r"`([a-z_]+)`", page))
+    assert {*get_args(Verdict)} <= set(rows)

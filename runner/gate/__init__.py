@@ -21,7 +21,7 @@ from runner.plan import Plan
 from runner.scoring import Scoring
 from runner.stats import effective_rows, minimum_detectable
 
-__all__ = ["TASKS", "ArmResult", "Decision", "GateVerdict", "decide", "decide_for_free"]
+__all__ = ["TASKS", "ArmResult", "Decision", "GateVerdict", "decide", "decide_for_free", "describe_power"]
 
 GateVerdict = Literal[
     "prompting_enough",
@@ -122,6 +122,7 @@ def decide(
     free = decide_for_free(plan, dataset, scoring)
     if free.refuses:
         return free
+    answerer.watch.say(describe_power(free, len(dataset.test)))
     check = try_judge(plan, dataset, answerer, folder)
     if free.verdict == "skipped":
         return replace(free, judge=check, findings=(*free.findings, *(check.findings if check else ())))
@@ -151,6 +152,13 @@ def decide(
             *(_power(free, arms, found.best, scoring) if found.enough is None else ()),
         ),
     )
+
+
+def describe_power(decision: Decision, num_test: int) -> str:
+    """What the test rows can show, in a sentence; said before anything is spent."""
+    if decision.detectable is None:
+        return f"What gain the {num_test:,} test rows can show is unknown for this metric, or more than there can be."
+    return f"The {num_test:,} test rows can show a true gain of {decision.detectable:.3f} or more (in four runs out of five)."
 
 
 def _power(free: Decision, arms: Sequence[ArmResult], best: str | None, scoring: Scoring) -> tuple[Problem, ...]:

@@ -74,7 +74,7 @@ def test_a_written_instruction_is_the_prompt_to_use(enough: Report) -> None:
     enough["gate"]["enough"] = "instruction"
     text = shown(enough)
     assert "Use instruction instead of tuning" in text
-    assert "The prompt to use Answer with one class and nothing else. Every request" in text
+    assert "The prompt to use Answer with one class and nothing else. It stands whole" in text
 
 
 def test_without_prices_the_money_is_called_unknown(enough: Report) -> None:
