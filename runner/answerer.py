@@ -15,7 +15,7 @@ from runner.judge import Spending
 from runner.scoring import Outside, Prompt, Scored, Scoring, score
 
 NO_TOOLS = Reply(completion=None, reason="an endpoint is not offered the row's tools")
-OUTAGES = (Exit.UNAVAILABLE, Exit.CREDENTIALS, Exit.MANIFEST)
+OUTAGES = (Exit.INPUT_MISSING, Exit.UNAVAILABLE, Exit.CREDENTIALS, Exit.MANIFEST)
 
 
 @dataclass(kw_only=True)

@@ -63,8 +63,8 @@ def make_arms(plan: Plan, dataset: Dataset, schema: Mapping[str, Any] | None) ->
     makers: dict[str, Callable[[], Arm]] = {
         "zero_shot": lambda: ZERO_SHOT,
         "instruction": lambda: _instruction(gate, examples, shown),
-        "few_shot": lambda: _few_shot(examples, shots, plan.seed),
-        "nearest": lambda: _nearest(examples, shots),
+        "few_shot": lambda: _few_shot(examples, shots, gate.shots, plan.seed),
+        "nearest": lambda: _nearest(examples, shots, gate.shots),
     }
     named = [maker() for name, maker in makers.items() if name in gate.arms]
     return (*named, *(_other(model) for model in gate.models))
@@ -109,7 +109,7 @@ def _instruction(gate: GatePlan, examples: Sequence[Example], schema: Mapping[st
     return Arm(name="instruction", kind="prompting", description=about, prompt=prompt)
 
 
-def _few_shot(examples: Sequence[Example], shots: int, seed: int) -> Arm:
+def _few_shot(examples: Sequence[Example], shots: int, wanted: int, seed: int) -> Arm:
     chosen = choose_examples(examples, shots, seed)
     turns = [turn for example in chosen for turn in _turns(example)]
 
@@ -120,14 +120,14 @@ def _few_shot(examples: Sequence[Example], shots: int, seed: int) -> Arm:
     return Arm(
         name="few_shot",
         kind="prompting",
-        description=about,
+        description=about + _fewer(len(chosen), wanted),
         prompt=prompt,
         num_shots=len(chosen),
-        left_out=None if chosen else NO_ROOM,
+        left_out=None if chosen else _why_none(examples),
     )
 
 
-def _nearest(examples: Sequence[Example], shots: int) -> Arm:
+def _nearest(examples: Sequence[Example], shots: int, wanted: int) -> Arm:
     index = cache(lambda: Retriever(examples))  # made when first asked: a preview asks nothing
 
     @cache  # what is asked is also measured, and kept as evidence
@@ -138,14 +138,23 @@ def _nearest(examples: Sequence[Example], shots: int) -> Arm:
     return Arm(
         name="nearest",
         kind="retrieval",
-        description=f"the {shots} training examples nearest to each question (BM25)",
+        description=f"the {shots} training examples nearest to each question (BM25){_fewer(shots, wanted)}",
         prompt=prompt,
         num_shots=shots,
-        left_out=None if shots else NO_ROOM,
+        left_out=None if shots else _why_none(examples),
     )
 
 
+def _fewer(num_shots: int, wanted: int) -> str:
+    return f", no more of the {wanted} in gate.shots fit" if num_shots < wanted else ""
+
+
 NO_ROOM = "no example fits into the model's context beside a question"
+NO_EXAMPLE = "there is no whole training row to take examples from"
+
+
+def _why_none(examples: Sequence[Example]) -> str:
+    return NO_ROOM if examples else NO_EXAMPLE
 
 
 def describe_answers(examples: Sequence[Example], schema: Mapping[str, Any] | None) -> str:

@@ -24,6 +24,7 @@ from runner.schema import read_schema
 from runner.world import World
 
 STATUSES: dict[type[RunnerError], Status] = {Refused: "refused", Interrupted: "interrupted"}
+PATIENCE = ("max_parallel", "timeout_seconds")
 VOLATILE = ("description", "tracking", "budget")  # but for the price of the machine, which the return rests on
 
 
@@ -54,11 +55,19 @@ def identify(manifest: Manifest) -> str:
     """
     values = manifest.values
     asked = {key: value for key, value in values.items() if key not in VOLATILE}
+    asked = _without_patience(asked)
     asked["usd_per_hour"] = values.get("budget", {}).get("usd_per_hour")
     hashes = [_file_hash(path) for path in source_files(manifest)]
     hashes += _folder_signature(Path(model_reference(manifest)))
     text = json.dumps([asked, hashes, __version__], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _without_patience(value: Any) -> Any:
+    """The values without how endpoints are waited for, which changes no answer."""
+    if isinstance(value, Mapping):
+        return {key: _without_patience(item) for key, item in value.items() if key not in PATIENCE}
+    return [_without_patience(item) for item in value] if isinstance(value, list) else value
 
 
 def attempt(manifest: Manifest, out: Path | None, world: World, *, fresh: bool) -> Attempt:

@@ -258,9 +258,9 @@ def _next_command(report: Mapping[str, Any], path: Path, again: str) -> str:
     """What to type now: the same again, the tracker's upload, or a look at the answers."""
     if report["status"] == "interrupted":
         return again
-    prompt = path / "gate" / f"{report['gate']['enough']}.prompt.json" if report["gate"] else None
-    if report["status"] == "refused" and prompt and prompt.exists():
-        return f"less {prompt}"
+    if report["status"] == "refused" and report["gate"] and report["gate"]["enough"]:
+        prompt = path / "gate" / f"{report['gate']['enough']}.prompt.json"
+        return f"less {prompt if prompt.exists() else path / 'report.html'}"
     if report["status"] in ("refused", "failed"):
         return f"mend what is named above, then: {again}"
     sync: str | None = report["tracking"].get("sync")

@@ -90,7 +90,6 @@ def try_judge(plan: Plan, dataset: Dataset, answerer: Answerer, folder: Path) ->
 
 def judge_sides(
     plan: Plan,
-    dataset: Dataset,
     answerer: Answerer,
     check: JudgeCheck | None,
     sides: Mapping[str, Scored],
@@ -101,7 +100,6 @@ def judge_sides(
     judge = plan.eval.judge
     if judge is None:
         return None
-    early, check = check, check or try_judge(plan, dataset, answerer, folder)
     found: dict[str, tuple[Judged, Sequence[Pair]]] = {}
     why = NOT_RELIABLE if check and not check.reliable else NOT_ASKED
     if check and check.reliable:
@@ -118,8 +116,6 @@ def judge_sides(
     findings += snapshot_findings(rounds)
     if any(finding.severity == "error" for finding in findings):
         found, why = {}, TOO_FEW
-    if check and not early:
-        findings = [*check.findings, *findings]
     spent = answerer.spending
     usd = spent.usd(spent.totals) if spent else 0.0
     return _with_marks(check, sides, found, why, usd, findings)

@@ -29,7 +29,8 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         session = world.open_session(manifest, backend)
         facts.plan = plan = make_plan(manifest, session.facts)
         scoring = read_scoring(plan)
-        world.check_endpoints(plan)
+        world.check_primary(plan)
+        run.begin()
         world.track(plan, run, facts)
 
     with world.stage("data", run, facts):
@@ -46,7 +47,9 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
     with world.stage("gate", run, facts):
         decision = facts.decision = decide(plan, dataset, facts.estimate, answerer, scoring, run.folder("gate"))
         run.write_json("gate/decision.json", to_json(decision))
-        answerer.raise_outages()
+        world.watch.say(f"{decision.verdict}: {decision.text}")
+        if plan.gate.policy == "enforce":
+            answerer.raise_outages()
         if decision.refuses:
             raise Refused(decision.reasons)
 

@@ -129,7 +129,7 @@ def _gate(plan: Plan, dataset: Dataset, scoring: Scoring, decision: Decision) ->
     """What the gate will measure, and what the test rows will be able to show."""
     if decision.target:
         yield "target", f"{decision.target.metric} {decision.target.value:g} ({decision.target.origin})"
-    yield "power", describe_power(decision, len(dataset.test))
+    yield "power", describe_power(decision, len(dataset.test), scoring.primary)
     if decision.verdict != "skipped" and not decision.refuses:
         yield "dev rows to measure arms on", f"{decision.num_dev:,}"
         for arm in make_arms(plan, dataset, scoring.schema):

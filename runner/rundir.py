@@ -86,8 +86,13 @@ class RunDirectory:
         report = _read_object(self.path / "report.json")
         if report is not None and report.get("status") == "done":
             return report
-        self._clear()
         return None
+
+    def begin(self) -> None:
+        """Removes what an unfinished attempt left, now that this one has what it needs to go further; the report of
+        that attempt stands until it is replaced."""
+        for name in STAGES:
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Writes a JSON file whole; NaN and infinity are refused."""
@@ -113,8 +118,7 @@ class RunDirectory:
             file.write(line + "\n")
 
     def _clear(self) -> None:
-        for name in STAGES:
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        self.begin()
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
 

@@ -123,7 +123,7 @@ def check_metrics(scoring: Scoring, dataset: Dataset) -> list[Problem]:
         if all(one.value is None for one in scores)
     ]
     if any(name == scoring.primary for name, _ in faulty):
-        raise RunnerError([problem for _, problem in faulty], Exit.MANIFEST)
+        raise RunnerError([replace(problem, severity="error") for _, problem in faulty], Exit.MANIFEST)
     return [problem for _, problem in faulty]
 
 
@@ -252,7 +252,7 @@ def unscored_problem(name: str, scores: Sequence[Score]) -> Problem:
         code="eval/unscored",
         what=f"No row has a score of '{name}': {reason}.",
         where=Where(key="eval.metrics"),
-        fix="Choose a metric that fits the answers.",
+        fix="Mend the function." if reason.startswith("raised") else "Choose a metric that fits the answers.",
         severity="warning",
     )
 

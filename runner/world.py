@@ -32,6 +32,7 @@ class World:
     load_embedder: Callable[[str], Embedder] = open_embedder
     clock: Callable[[], float] = time.perf_counter
     tracker: Tracker = field(default_factory=NullTracker)
+    _embedders: dict[str, Embedder] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def stage(self, name: str, run: RunDirectory, facts: Facts) -> Iterator[None]:
@@ -59,22 +60,24 @@ class World:
             raise RunnerError(problems, Exit.INPUT_MISSING)
         return backend.open_session(model, manifest.values["approach"]["kind"], self.cache, self.watch)
 
-    def check_endpoints(self, plan: Plan) -> None:
-        """Asks every endpoint of the manifest whether it answers; raises RunnerError (69, 77, 78) where not."""
-        judge = [plan.eval.judge.endpoint] if plan.eval.judge else []
-        failures = []
-        for endpoint in dict.fromkeys([*judge, *(model.endpoint for model in plan.gate.models)]):
-            try:
-                self.open_chat(endpoint).check()
-            except RunnerError as error:
-                failures.append(error)
-        if failures:
-            problems = [problem for error in failures for problem in error.problems]
-            raise RunnerError(problems, max(error.exit_code for error in failures))
+    def check_primary(self, plan: Plan) -> None:
+        """Asks whether what the primary metric needs from outside is there; raises RunnerError (66, 69, 77, 78) where
+        not. Other endpoints that fail are left out when they are needed, and the run ends with that."""
+        judge, embedding, primary = plan.eval.judge, plan.eval.embedding, plan.eval.metrics[0]
+        if judge and primary == "judge":
+            self.open_chat(judge.endpoint).check()
+        if embedding and primary == "similarity":
+            self.open_embedder(embedding)
 
     def open_chat(self, endpoint: Endpoint) -> Chat:
         """The client of an endpoint; it keeps what was answered in the cache."""
         return self.load_chat(endpoint, self.cache, self.environment)
+
+    def open_embedder(self, model: str) -> Embedder:
+        """The embedding model, opened once."""
+        if model not in self._embedders:
+            self._embedders[model] = self.load_embedder(model)
+        return self._embedders[model]
 
     def answerer(
         self, plan: Plan, session: Session, sampling: Sampling, schema: Mapping[str, object] | None
@@ -83,7 +86,7 @@ class World:
         return Answerer(
             session=session,
             open_chat=self.open_chat,
-            open_embedder=self.load_embedder,
+            open_embedder=self.open_embedder,
             sampling=sampling,
             schema=schema,
             embedding=plan.eval.embedding,

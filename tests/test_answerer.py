@@ -166,7 +166,7 @@ class TestSimilarities:
 
 
 class TestOutages:
-    @pytest.mark.parametrize("code", [Exit.UNAVAILABLE, Exit.CREDENTIALS, Exit.MANIFEST])
+    @pytest.mark.parametrize("code", [Exit.INPUT_MISSING, Exit.UNAVAILABLE, Exit.CREDENTIALS, Exit.MANIFEST])
     def test_an_endpoints_failure_leaves_out_its_part_and_ends_the_run_later(self, code: Exit) -> None:
         asked = answerer()
         with asked.outage("The arm 'large'"):
@@ -176,7 +176,7 @@ class TestOutages:
             asked.raise_outages()
         assert caught.value.exit_code == code
 
-    @pytest.mark.parametrize("error", [Interrupted("gate"), outage(Exit.INPUT_MISSING), ValueError("a bug")])
+    @pytest.mark.parametrize("error", [Interrupted("gate"), outage(Exit.DATA_REJECTED), ValueError("a bug")])
     def test_any_other_failure_goes_on(self, error: Exception) -> None:
         asked = answerer()
         with pytest.raises(type(error)), asked.outage("The arm 'large'"):

@@ -120,6 +120,8 @@ def test_a_judge_that_fails_in_the_end_leaves_every_other_score_and_a_run_to_go_
         assert report["evaluation"]["sides"]["tuned"]["scores"]["exact_match"] is not None
         assert report["evaluation"]["judge"]["reliable"] is False
         num_sent = len(server.chats)
+        code, again = run(manifest, tmp_path / "out")
+        assert (code, again["evaluation"]["comparisons"]) == (exit_code, report["evaluation"]["comparisons"])
         server.fail_always(None)
         server.answer = judge_by(knows_the_word)
         code, report = run(manifest, tmp_path / "out")
@@ -127,7 +129,7 @@ def test_a_judge_that_fails_in_the_end_leaves_every_other_score_and_a_run_to_go_
     assert len(server.chats) > num_sent
 
 
-@pytest.mark.parametrize(
+AWAY = pytest.mark.parametrize(
     ("endpoint", "exit_code", "code"),
     [
         ({"base_url": "http://127.0.0.1:9/v1"}, Exit.UNAVAILABLE, "endpoint/unreachable"),
@@ -135,16 +137,43 @@ def test_a_judge_that_fails_in_the_end_leaves_every_other_score_and_a_run_to_go_
         ({"model": "another"}, Exit.MANIFEST, "endpoint/unknown-model"),
     ],
 )
-def test_a_judge_that_cannot_be_asked_is_told_before_anything_is_spent(
+
+
+@AWAY
+def test_a_primary_judge_that_cannot_be_asked_is_told_before_anything_is_spent(
     endpoint: dict[str, str], exit_code: Exit, code: str, write_experiment: Write, tmp_path: Path
 ) -> None:
     with FakeServer(judge_by(knows_the_word)) as server:
-        manifest = write_experiment(gate=WARN, eval=judged_by(server, endpoint={**endpoint, "timeout_seconds": 2}))
-        found, report = run(manifest, tmp_path / "out")
+        section = judged_by(server, ("judge", "exact_match"), endpoint={**endpoint, "timeout_seconds": 2})
+        found, report = run(write_experiment(gate=WARN, eval=section), tmp_path / "out")
     assert (found, report["status"]) == (exit_code, "failed")
     assert code in codes(report)
     assert (report["data"], report["training"]) == (None, None)
     assert report["problems"][0]["fix"]
+
+
+@AWAY
+@pytest.mark.parametrize("gate", [{}, WARN])
+def test_another_judge_that_cannot_be_asked_leaves_the_other_scores(
+    gate: dict[str, str],
+    endpoint: dict[str, str],
+    exit_code: Exit,
+    code: str,
+    write_experiment: Write,
+    tmp_path: Path,
+) -> None:
+    with FakeServer(judge_by(knows_the_word)) as server:
+        section = judged_by(server, endpoint={**endpoint, "timeout_seconds": 2})
+        manifest = write_experiment(gate=gate, hyperparameters=QUICK, eval=section)
+        found, report = run(manifest, tmp_path / "out")
+    assert (found, report["status"]) == (exit_code, "failed")
+    assert code in codes(report)
+    assert all(arm["side"]["scores"]["exact_match"] for arm in report["gate"]["arms"])
+    if gate:  # told to go on whatever the gate finds
+        assert report["evaluation"]["sides"]["tuned"]["scores"]["exact_match"]
+        assert report["evaluation"]["sides"]["tuned"]["scores"]["judge"] is None
+    else:
+        assert report["training"] is None
 
 
 def test_a_wrong_key_is_told_without_showing_it(

@@ -161,7 +161,7 @@ def marked(chat: FakeChat | Script, sides: Mapping[str, Scored], folder: Path, *
     plan = judged_plan(**changes)
     answerer = answerer_of(plan, chat)
     check = try_judge(plan, dataset(), answerer, folder)
-    found = judge_sides(plan, dataset(), answerer, check, sides, folder)
+    found = judge_sides(plan, answerer, check, sides, folder)
     assert found is not None
     return found
 
@@ -287,23 +287,13 @@ def test_a_judge_that_is_down_from_the_start_is_told_once_and_tested_never(tmp_p
     assert answerer.outages == [DOWN]
 
 
-def test_a_judge_untested_by_the_gate_is_tested_before_it_is_asked(tmp_path: Path) -> None:
-    plan, scoring = judged_plan(), scoring_of("judge")
-    right = [row.expected for row in TEST]
-    sides = sides_of(scoring, TEST, base=["0"] * 24, tuned=right)
-    bad = judge_sides(plan, dataset(), answerer_of(plan, always_first), None, sides, tmp_path)
-    assert bad is not None and not bad.result.reliable
-    assert "judge/not-reliable" in [finding.code for finding in bad.result.findings]
-    fine = judge_sides(plan, dataset(), answerer_of(plan, good), None, sides, tmp_path)
-    assert fine is not None and fine.result.reliable and values(fine.sides["tuned"]) == [1] * 24
-
-
 def test_an_arm_s_outage_does_not_keep_the_judge_from_being_asked(tmp_path: Path) -> None:
     plan, scoring = judged_plan(), scoring_of("judge")
     answerer = answerer_of(plan, good)
     answerer.outages.append(DOWN)
     sides = sides_of(scoring, TEST, base=["0"] * 24, tuned=[row.expected for row in TEST])
-    found = judge_sides(plan, dataset(), answerer, None, sides, tmp_path)
+    check = try_judge(plan, dataset(), answerer, tmp_path)
+    found = judge_sides(plan, answerer, check, sides, tmp_path)
     assert found is not None and found.result.reliable
 
 
@@ -311,7 +301,7 @@ def test_without_a_judge_nothing_is_asked_or_marked(tmp_path: Path) -> None:
     plan = make_test_plan()
     answerer = answerer_of(plan, good)
     assert try_judge(plan, dataset(), answerer, tmp_path) is None
-    assert judge_sides(plan, dataset(), answerer, None, {}, tmp_path) is None
+    assert judge_sides(plan, answerer, None, {}, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -133,16 +133,24 @@ def test_a_run_that_is_done_is_recognised_and_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "refused", "interrupted"])
-def test_a_run_that_is_not_done_begins_anew(tmp_path: Path, status: str) -> None:
+def test_a_run_that_is_not_done_begins_anew_and_its_report_stands_until_it_is_replaced(
+    tmp_path: Path, status: str
+) -> None:
     end(tmp_path, status)
-    assert RunDirectory(tmp_path).claim("one", fresh=False) is None
-    assert names(tmp_path) == {".lock"}
+    before = names(tmp_path)
+    run = RunDirectory(tmp_path)
+    assert run.claim("one", fresh=False) is None
+    assert names(tmp_path) == before, "nothing is lost before this attempt has what it needs"
+    run.begin()
+    assert names(tmp_path) == before - set(STAGES)
 
 
 def test_a_run_that_was_killed_begins_anew(tmp_path: Path) -> None:
     begin(tmp_path).close()
-    assert RunDirectory(tmp_path).claim("one", fresh=False) is None
-    assert names(tmp_path) == {".lock"}
+    run = RunDirectory(tmp_path)
+    assert run.claim("one", fresh=False) is None
+    run.begin()
+    assert not names(tmp_path) & set(STAGES)
 
 
 @pytest.mark.parametrize("run_id", ["one", "two"])
@@ -191,7 +199,6 @@ def test_a_torn_report_counts_as_not_done(tmp_path: Path, text: str) -> None:
     end(tmp_path)
     (tmp_path / "report.json").write_bytes(text.encode("latin-1"))
     assert RunDirectory(tmp_path).claim("one", fresh=False) is None
-    assert names(tmp_path) == {".lock"}
 
 
 @pytest.mark.parametrize("text", TORN)

@@ -79,7 +79,7 @@ def evaluate(
     An endpoint that fails does not take the other scores with it: it is noted in `answerer.outages`.
     """
     sides = _sides(plan, dataset, answerer, scoring, decision)
-    judged = judge_sides(plan, dataset, answerer, decision.judge, sides, folder)
+    judged = judge_sides(plan, answerer, decision.judge, sides, folder)
     if judged:
         sides = judged.sides
     for name, scored in sides.items():

@@ -12,6 +12,7 @@ from runner.scoring import Scored, Scoring, mean_of
 from runner.stats import Interval, Verdict, holm, judge, mean_interval, pooled_interval, rows_needed, sign_test
 
 ALPHA = 0.05
+SAME = 1e-9
 SEVERITY: tuple[Verdict, ...] = ("worse", "inconclusive", "equivalent", "improved")
 
 
@@ -58,6 +59,7 @@ def compare(
     groups = [tuned.rows[i].group for i in known]
     gain = _gain(metric, gains, [untuned, tuned], known, groups, scoring)
     signs = sign_test(gains, groups=groups)
+    margin *= metric.unit == scoring.metrics[scoring.primary].unit  # a margin in points says nothing of nats
     verdict = judge(gain, margin)
     low, high = (gain.low, gain.high) if sign > 0 else (_minus(gain.high), _minus(gain.low))
     means = [mean for side in (untuned, tuned) if (mean := mean_of(scoring, side, name, known)) is not None]
@@ -66,7 +68,7 @@ def compare(
         against=against,
         untuned=means[0],
         tuned=means[1],
-        difference=sign * gain.mean,
+        difference=sign * gain.mean + 0.0,
         ci_low=low,
         ci_high=high,
         wins=signs.wins,
@@ -137,7 +139,7 @@ def _gain(
 
 
 def _minus(value: float | None) -> float | None:
-    return None if value is None else -value
+    return None if value is None else 0.0 - value
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -153,7 +155,9 @@ OPENINGS: Mapping[Verdict, str] = {
 def describe(comparison: Comparison, others: Sequence[Comparison], metric: Metric, margin: float) -> str:
     """The deciding comparison as a sentence for people; `others` are the same metric's against other sides."""
     show, signed = (_percent, _points) if metric.unit == "share" else (_plain(metric.unit), _signed(metric.unit))
-    sides = [f"{c.against} {show(c.untuned)}" for c in sorted((comparison, *others), key=lambda c: c.against != "base")]
+    beside = (c for c in others if abs(c.tuned - comparison.tuned) < SAME)  # a judge marks tuned anew beside each side
+    shown = sorted((comparison, *beside), key=lambda c: c.against != "base")
+    sides = [f"{c.against} {show(c.untuned)}" for c in shown]
     title = metric.title[0].upper() + metric.title[1:]
     opening = f"{OPENINGS[comparison.verdict]} {title}: {', '.join(sides)}, tuned {show(comparison.tuned)}"
     if comparison.ci_low is None or comparison.ci_high is None:

@@ -110,6 +110,8 @@ def describe(base: Interval, tuned: Interval, difference: Interval, num_probes: 
     """Both measures as a sentence for people."""
     lost = difference.high is not None and difference.high < 0
     opening = "General abilities were lost" if lost else "No loss of general abilities is shown"
+    if base.mean == 0:
+        opening = "Base passes no probe, so nothing can be lost there"
     return (
         f"{opening}: base passes {_percent(base.mean)} of {num_probes} probes, tuned {_percent(tuned.mean)} "
         f"({_between(difference, _points)}); {_loss_text(loss)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,9 +80,9 @@ def decide_for_free(plan: Plan, dataset: Dataset, scoring: Scoring) -> Decision:
     gate = plan.gate
     target = find_target(plan, scoring)
     groups = [row.group for row in dataset.test]
-    shares = target is not None and scoring.metrics[target.metric].bounds == (0, 1)
+    shares = scoring.metrics[scoring.primary].bounds == (0, 1)
     detectable = minimum_detectable(effective_rows(groups, len(groups)), plan.eval.margin) if shares else None
-    findings = static_findings(plan, dataset)
+    findings = (*static_findings(plan, dataset), *_few_dev(plan, dataset, target, scoring))
     verdict: GateVerdict = "fine_tune"
     errors = {finding.code for finding in findings if finding.severity == "error"}
     if gate.policy == "skip":
@@ -122,7 +123,7 @@ def decide(
     free = decide_for_free(plan, dataset, scoring)
     if free.refuses:
         return free
-    answerer.watch.say(describe_power(free, len(dataset.test)))
+    answerer.watch.say(describe_power(free, len(dataset.test), scoring.primary))
     check = try_judge(plan, dataset, answerer, folder)
     if free.verdict == "skipped":
         return replace(free, judge=check, findings=(*free.findings, *(check.findings if check else ())))
@@ -154,21 +155,45 @@ def decide(
     )
 
 
-def describe_power(decision: Decision, num_test: int) -> str:
+def _few_dev(plan: Plan, dataset: Dataset, target: Target | None, scoring: Scoring) -> tuple[Problem, ...]:
+    """A warning when even an arm that is always right could not be said to reach the target on so few dev rows."""
+    num_rows = min(len(dataset.dev), plan.gate.max_rows)
+    if target is None or scoring.metrics[target.metric].bounds != (0, 1) or not 0 < target.value < 1:
+        return ()
+    # The exact 95 % bound where no row differs, solved for the rows: (1 - target) = 1 - 0.025 ** (1 / rows).
+    share = target.value if scoring.metrics[target.metric].higher_is_better else 1 - target.value
+    needed = math.ceil(math.log(0.025) / math.log(share))
+    if num_rows >= needed:
+        return ()
+    what = f"On {num_rows} dev rows, even an arm that is always right cannot be said to reach {target.value:g} of "
+    fix = f"Hold out {needed} dev rows (data.split.dev), or set gate.target to what is good enough."
+    return (
+        Problem(
+            code="gate/few-dev-rows",
+            what=f"{what}{target.metric}; it takes {needed}.",
+            where=Where(key="data.split.dev"),
+            fix=fix,
+            severity="warning",
+        ),
+    )
+
+
+def describe_power(decision: Decision, num_test: int, metric: str) -> str:
     """What the test rows can show, in a sentence; said before anything is spent."""
     if decision.detectable is None:
-        return f"What gain the {num_test:,} test rows can show is unknown for this metric, or more than there can be."
-    return f"The {num_test:,} test rows can show a true gain of {decision.detectable:.3f} or more (in four runs out of five)."
+        return f"What gain of {metric} the {num_test:,} test rows can show cannot be said beforehand."
+    gain = f"a true gain of {decision.detectable:.3f} or more in {metric}"
+    return f"The {num_test:,} test rows can show {gain} (in four runs out of five)."
 
 
 def _power(free: Decision, arms: Sequence[ArmResult], best: str | None, scoring: Scoring) -> tuple[Problem, ...]:
     """A warning when what is left to gain over the best arm is less than the test rows can show."""
     target, side = free.target, next((arm.side for arm in arms if arm.name == best), None)
     score = side.scores[target.metric] if target and side else None
-    if target is None or score is None or free.detectable is None:
+    if target is None or score is None or free.detectable is None or target.metric != scoring.primary:
         return ()
     left = 1 - score.mean if scoring.metrics[target.metric].higher_is_better else score.mean
-    if left >= free.detectable:
+    if left >= free.detectable or left == 0:
         return ()
     what = (
         f"The best arm leaves {left:.3f} to gain, and the test rows can only show a gain of "

@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.answerer import Answerer
 from runner.arms import Arm, draw_rows
 from runner.backends.base import Endpoint
-from runner.conversation import Example
+from runner.conversation import Example, Message
 from runner.cost import Estimate, answers_work, with_losses, work_hours
 from runner.data import Dataset
 from runner.plan import Plan
@@ -82,7 +82,8 @@ def _measure(arm: Arm, rows: Sequence[Example], answerer: Answerer, scoring: Sco
 
 def _leave_prompt(path: Path, arm: Arm, row: Example) -> None:
     """Writes the arm's prompt ready to use, the question left open."""
-    opened = replace(row, messages=(*row.messages[:-2], replace(row.messages[-2], content=OPEN), row.messages[-1]))
+    system = [turn for turn in row.messages if turn.role == "system"][:1]
+    opened = replace(row, messages=(*system, Message(role="user", content=OPEN), row.messages[-1]))
     turns = [{"role": turn.role, "content": turn.content} for turn in arm.prompt(opened)]
     path.write_text(json.dumps({"messages": turns}, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 

@@ -100,7 +100,7 @@ def weigh(
     unmeasured = [arm for arm in arms if _score(arm, metric) is None]
     missing = tuple(map(_left_out, unmeasured))
     if reached := [arm for arm, interval in ranked if _surely(interval, target.value, sign)]:
-        cheapest = min(reached, key=lambda one: (one.usd_per_1000 is None, one.usd_per_1000 or 0.0, one.num_shots))
+        cheapest = min(reached, key=_dearness)
         verdict, text = _reached(plan, cheapest, reached, target, tuned_usd, estimate)
         if verdict == "fine_tune":
             return Weighed(verdict=verdict, text=text, best=best, findings=missing)
@@ -171,6 +171,11 @@ def _possibly(interval: Interval, target: float, sign: int) -> bool:
     return better is None or sign * (better - target) >= 0
 
 
+def _dearness(arm: ArmResult) -> tuple[bool, float, bool, int]:
+    """Cheap first; at one price a prompt before retrieval, which takes more than a prompt."""
+    return arm.usd_per_1000 is None, arm.usd_per_1000 or 0.0, arm.kind == "retrieval", arm.num_shots
+
+
 def _reached(
     plan: Plan,
     arm: ArmResult,
@@ -188,7 +193,7 @@ def _reached(
         f"{_num_scored(arm, target.metric)} dev rows, and {_show(target.value)} is good enough"
     )
     only_retrieval = all(one.kind == "retrieval" for one in reached)
-    enough: Measured = "retrieval_enough" if only_retrieval else "prompting_enough"
+    enough: Measured = "retrieval_enough" if arm.kind == "retrieval" else "prompting_enough"
     if plan.roi is None or tuned_usd is None or arm.usd_per_1000 is None:
         return enough, f"{opening}."
     saving = (arm.usd_per_1000 - tuned_usd) / 1000 * plan.roi.requests_per_month

@@ -14,6 +14,7 @@ from runner.judge.verdict import Judgement, Pair
 
 MIN_DECIDED = 10
 RIDGE = 0.1  # on the slope alone, so that a preference that follows the feature without exception stays finite
+CONFOUNDED = 0.9  # share of one-way pairs won with more of a feature, from which quality cannot be told from it
 CLEAR = 3.84  # the likelihood ratio that chance exceeds in 5 % (chi-squared, one degree of freedom)
 MARKS = (
     re.compile(r"^ {0,3}#{1,6} ", re.MULTILINE),  # headings
@@ -30,7 +31,7 @@ class Effect:
     the feature; None with the reason where that cannot be told.
 
     `slope` > 0: more of it wins. `clear`: more than chance. `one_sided`: no pair is balanced and all lean one way, so
-    that the adjusted rate is an extrapolation.
+    that the adjusted rate is an extrapolation. `confounded`: one side won every pair, nearly always with more of it.
     """
 
     num_decided: int
@@ -39,6 +40,7 @@ class Effect:
     slope: float | None
     clear: bool
     one_sided: bool
+    confounded: bool
     reason: str | None
     text: str
 
@@ -73,7 +75,8 @@ def _effect(
     rate = math.fsum(wins) / len(wins) if len(wins) else None
     reason = _no_effect(wins, gaps, name)
     if reason is not None:
-        return _unknown(len(wins), rate, f"The effect of {name} is unknown: {reason}.", reason)
+        text = f"The effect of {name} is unknown: {reason}."
+        return _unknown(len(wins), rate, text, reason, confounded=_led(wins, gaps) >= CONFOUNDED)
     assert rate is not None
     intercept, slope, ratio = fit(np.tanh(gaps / gaps.std()), wins)
     adjusted, clear = 1 / (1 + math.exp(-intercept)), ratio > CLEAR
@@ -89,12 +92,13 @@ def _effect(
         slope=slope,
         clear=clear,
         one_sided=one_sided,
+        confounded=False,
         reason=None,
         text=text,
     )
 
 
-def _unknown(num_decided: int, rate: float | None, text: str, reason: str) -> Effect:
+def _unknown(num_decided: int, rate: float | None, text: str, reason: str, *, confounded: bool) -> Effect:
     return Effect(
         num_decided=num_decided,
         win_rate=rate,
@@ -102,16 +106,23 @@ def _unknown(num_decided: int, rate: float | None, text: str, reason: str) -> Ef
         slope=None,
         clear=False,
         one_sided=False,
+        confounded=confounded,
         reason=reason,
         text=text,
     )
+
+
+def _led(wins: np.ndarray, gaps: np.ndarray) -> float:
+    """The share of pairs won with more of the feature, where one side won all of enough; else 0."""
+    one_way = len(wins) >= MIN_DECIDED and bool(wins.min() == wins.max())
+    return float(np.mean((gaps > 0) if wins[0] else (gaps < 0))) if one_way else 0.0
 
 
 def _no_effect(wins: np.ndarray, gaps: np.ndarray, name: str) -> str | None:
     if len(wins) < MIN_DECIDED:
         return f"{len(wins)} pairs were decided; it takes {MIN_DECIDED}"
     if wins.min() == wins.max():
-        return "every decided pair went the same way"
+        return f"every decided pair went the same way, and the winner has more {name} in {_led(wins, gaps):.0%} of them"
     if gaps.min() == gaps.max():
         return f"the difference in {name} is the same in every pair"
     return None

@@ -114,6 +114,10 @@ def _flips(plan: JudgePlan, judged: Judged) -> Iterator[Problem]:
 
 def _effects(found: Effects) -> Iterator[Problem]:
     for code, effect in (("judge/length-effect", found.length), ("judge/style-effect", found.style)):
+        if effect.confounded:
+            what = f"{effect.text} Quality and this cannot be told apart here."
+            fix = "Look at some pairs; say in the rubric what length and formatting should be."
+            yield _finding(code, what, "rubric", fix, "warning")
         if not effect.clear or effect.win_rate is None or effect.adjusted_win_rate is None:
             continue
         turns = (effect.win_rate - 0.5) * (effect.adjusted_win_rate - 0.5) < 0

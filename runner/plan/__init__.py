@@ -140,13 +140,16 @@ def _judge(values: Mapping[str, Any], folder: Path) -> JudgePlan:
 
 
 def source_files(manifest: Manifest) -> list[Path]:
-    """Every local file that the manifest's data and answers come from."""
+    """Every local file that the manifest's data, answers and scores come from."""
     data = manifest.values["data"]
     named = [entry for part in ("train", "dev", "test") for entry in _listed(data.get(part))] + data.get("mix", [])
     names = [_source_name(entry if isinstance(entry, str) else entry["source"], manifest.folder) for entry in named]
     files = [Path(name) for name in names if Path(name).is_absolute()]
-    schema = manifest.values.get("eval", {}).get("json_schema")
-    return [*files, *([manifest.folder / schema] if schema else [])]
+    evaluation = manifest.values.get("eval", {})
+    own = [entry["python"] for entry in evaluation.get("metrics", []) if isinstance(entry, Mapping)]
+    files += [manifest.folder / f"{name.partition(':')[0].replace('.', '/')}.py" for name in own]
+    named_files = (evaluation.get("json_schema"), (evaluation.get("judge") or {}).get("human"))
+    return [*files, *(manifest.folder / name for name in named_files if name)]
 
 
 def model_reference(manifest: Manifest) -> str:

@@ -288,7 +288,6 @@ def test_answers_that_are_paid_for_are_waited_for_when_another_request_fails(tmp
         ("http://nobody.invalid/v1", "endpoint/unreachable", Exit.UNAVAILABLE),
         ("localhost/v1", "endpoint/no-chat", Exit.MANIFEST),
         ("http://host:port/v1", "endpoint/no-chat", Exit.MANIFEST),
-        ("http://[half/v1", "endpoint/no-chat", Exit.MANIFEST),
         ("https:///v1", "endpoint/no-chat", Exit.MANIFEST),
     ],
 )

@@ -284,3 +284,12 @@ def test_a_conversation_of_many_turns_keeps_them_behind_the_examples(tmp_path: P
     session = FakeSession()
     decided(tmp_path, plan(FREE), dataset(dev=[talk] * 3), session)
     assert all(prompt[-3:] == talk.prompt[-3:] for _, prompts in session.asked for prompt in prompts)
+
+
+@pytest.mark.parametrize(("num_dev", "told"), [(16, True), (17, False)])
+def test_too_few_dev_rows_for_any_arm_to_reach_the_target_are_told_beforehand(num_dev: int, told: bool) -> None:
+    of = plan(FREE, "gate.target=0.8")
+    found = decide_for_free(of, dataset(num_dev), read_scoring(of)).findings
+    warnings = [f.what for f in found if f.code == "gate/few-dev-rows"]
+    assert bool(warnings) == told
+    assert all("it takes 17" in what for what in warnings)

@@ -9,9 +9,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from runner.judge import Effects, Pair, effects
+from runner.judge import Effects, Pair, comparison_findings, effects
 from runner.judge.effects import RIDGE, count_marks, fit
-from tests.judge.scripted import FakeChat, judged, longer_wins, marks, pair
+from tests.judge.scripted import PLAN, FakeChat, judged, longer_wins, marks, pair
 
 
 def measured(texts: Sequence[tuple[str, str]], outcomes: Sequence[str]) -> Effects:
@@ -143,3 +143,12 @@ def test_chance_is_called_clear_in_about_one_case_of_twenty() -> None:
 )
 def test_marks_of_formatting_are_counted(text: str, num: int) -> None:
     assert count_marks(text) == num
+
+
+@pytest.mark.parametrize(("longer", "told"), [(20, True), (17, False)])
+def test_a_side_that_wins_every_pair_with_the_longer_answer_is_told_as_length(longer: int, told: bool) -> None:
+    texts = [("x" * (9 if i < longer else 1) + str(i), "x" * 5 + str(i)) for i in range(20)]
+    found = measured(texts, ["win"] * 20)
+    assert found.length.confounded == told
+    nothing = judged(longer_wins, [])
+    assert ("judge/length-effect" in [f.code for f in comparison_findings(PLAN, nothing, found)]) == told

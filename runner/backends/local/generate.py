@@ -62,7 +62,7 @@ def complete(
         eos_token_id=sorted(stop_ids),
         pad_token_id=tokenizer.pad_token_id,
     )
-    keys = [key_of(text, sampling.max_new_tokens, sorted(stop_ids)) for text in texts]
+    keys = [key_of(text, sampling.max_new_tokens, sampling.batch_size, sorted(stop_ids)) for text in texts]
     answers = {key: reply.completion for key in keys if (reply := kept.get(key)) and reply.completion}
     order = sorted({key: i for i, key in enumerate(keys)}.values(), key=lambda i: (len(ids[i]), texts[i]))
     shared: list[DynamicCache | None] = []
@@ -70,8 +70,8 @@ def complete(
         for begin in range(0, len(order), sampling.batch_size):
             batch = order[begin : begin + sampling.batch_size]
             if any(keys[i] not in answers for i in batch):
-                shared = shared or [_prefix_cache(model, ids)]
                 started = time.perf_counter()
+                shared = shared or [_prefix_cache(model, ids)]
                 rows = _generate(model, [ids[i] for i in batch], config, shared[0], watch)
                 seconds = (time.perf_counter() - started) / len(batch)
                 new = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx2
 import openai
@@ -189,7 +189,7 @@ class ChatClient:
 
     def _key_of(self, prompt: Sequence[Message], sampling: Sampling, schema: Mapping[str, object] | None) -> str:
         messages = [wire_message(message) for message in prompt]
-        where = (shown_url(self.endpoint.base_url), self.endpoint.model)
+        where = (shown_url(self.endpoint.base_url), key_of(urlsplit(self.endpoint.base_url).query), self.endpoint.model)
         return key_of("chat", *where, messages, sampling.max_new_tokens, schema)
 
     @property
