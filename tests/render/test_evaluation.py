@@ -52,7 +52,7 @@ def test_an_inconclusive_metric_says_how_many_rows_would_settle_it(report: Repor
 def test_what_the_rows_can_show_stands_beside_what_was_found(report: Report) -> None:
     assert "21.3 points of exact match, in four runs out of five Found +49.3 points against nearest" in shown(report)
     report["gate"]["detectable"] = None
-    assert "show unknown, or more than there can be Found +49.3 points" in shown(report)
+    assert "show cannot be said beforehand Found +49.3 points" in shown(report)
     report["evaluation"]["comparison"] = None
     assert "Found nothing: the primary metric has no score" in shown(report)
 

@@ -198,7 +198,7 @@ def test_a_free_check_s_gate_has_no_arms_and_no_picture(report: Report) -> None:
     assert_sound(page)
     assert 'id="picture"' not in page
     assert "Target none: no metric has a best value" in words(section(page, "gate"))
-    assert "unknown, or more than there can be" in words(section(page, "gate"))
+    assert "cannot be said beforehand" in words(section(page, "gate"))
 
 
 def test_ten_arms_with_long_names_are_all_there(report: Report) -> None:
