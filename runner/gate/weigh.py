@@ -14,7 +14,7 @@ from runner.errors import Exit, Problem, RunnerError, Where
 from runner.gate.measure import ArmResult, served_per_1000
 from runner.plan import Plan
 from runner.scoring import Scoring
-from runner.stats import Interval
+from runner.stats import Interval, rows_to_clear
 
 Measured = Literal["prompting_enough", "prompting_cheaper", "retrieval_enough", "fine_tune", "inconclusive"]
 MAX_UNANSWERED = 0.05  # share of rows without an answer above which an arm's score is not read
@@ -249,10 +249,7 @@ def _why_open(still_open: Sequence[tuple[ArmResult, Interval]], target: Target) 
 def rows_to_tell(interval: Interval, num_rows: int, target: float) -> int | None:
     """About how many rows would put the interval to one side of the target, were mean and spread to stay; None when
     the mean lies too near it."""
-    if interval.low is None or interval.high is None:
-        return None
-    half, distance = (interval.high - interval.low) / 2, abs(interval.mean - target)
-    return None if distance * 20 < half else max(num_rows + 1, math.ceil(num_rows * (half / distance) ** 2))
+    return rows_to_clear(interval, num_rows, abs(interval.mean - target))
 
 
 def _with_ends(interval: Interval) -> str:

@@ -2,7 +2,15 @@
 
 from runner.stats.intervals import CONFIDENCE, Interval, mean_interval, pooled_interval
 from runner.stats.paired import SignTest, cohens_kappa, holm, sign_test
-from runner.stats.verdicts import Verdict, effective_rows, judge, minimum_detectable, rows_for, rows_needed
+from runner.stats.verdicts import (
+    Verdict,
+    effective_rows,
+    judge,
+    minimum_detectable,
+    rows_for,
+    rows_needed,
+    rows_to_clear,
+)
 
 __all__ = [
     "CONFIDENCE",
@@ -18,5 +26,6 @@ __all__ = [
     "pooled_interval",
     "rows_for",
     "rows_needed",
+    "rows_to_clear",
     "sign_test",
 ]

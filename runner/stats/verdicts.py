@@ -32,10 +32,15 @@ def judge(gain: Interval, margin: float) -> Verdict:
 def rows_needed(gain: Interval, num_rows: int, margin: float) -> int | None:
     """About how many rows would settle an inconclusive gain, if its mean and spread stay; None when that lies too
     near the margin to be settled by any reasonable number."""
-    if gain.low is None or gain.high is None:
+    return rows_to_clear(gain, num_rows, abs(abs(gain.mean) - margin))
+
+
+def rows_to_clear(interval: Interval, num_rows: int, distance: float) -> int | None:
+    """About how many rows would make the interval's half width smaller than `distance`, if mean and spread stay; None
+    without an interval, and where no reasonable number would."""
+    if interval.low is None or interval.high is None:
         return None
-    half_width = (gain.high - gain.low) / 2
-    distance = abs(abs(gain.mean) - margin)
+    half_width = (interval.high - interval.low) / 2
     if distance * 20 < half_width:
         return None
     return max(num_rows + 1, math.ceil(num_rows * (half_width / distance) ** 2))

@@ -26,7 +26,8 @@ import transformers
 
 from runner.backends.base import Session, Watch
 from runner.backends.local.embedded import EMBEDDED, find_gguf, missing_package
-from runner.backends.local.load import LocalSession, compute_dtype, split_revision
+from runner.backends.local.load import LocalSession, compute_dtype
+from runner.backends.local.opening import split_revision
 from runner.errors import Problem
 
 transformers.utils.logging.set_verbosity_error()

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
 from runner.backends.base import Watch
-from runner.backends.local.load import NO_NETWORK, split_revision
-from runner.errors import Exit, Problem, RunnerError, Where
+from runner.backends.local.opening import split_revision, unavailable
+from runner.errors import RunnerError, Where
 
 BATCH_TOKENS = 16_384
 MIN_POSITIONS = 2  # RoBERTa and its kin start to count positions behind the padding token's
@@ -107,16 +107,6 @@ def _max_tokens(tokenizer: Any, config: Any) -> int:
 
 def _unavailable(name: str, error: BaseException) -> RunnerError:
     """Why the model could not be opened."""
-    links = [error]
-    while (earlier := links[-1].__cause__ or links[-1].__context__) is not None:
-        links.append(earlier)
-    kinds = {type(link).__name__ for link in links}
-    exit_code, fix = Exit.INPUT_MISSING, "Check eval.embedding and its revision; the weights must be safetensors."
-    if "GatedRepoError" in kinds:
-        exit_code, fix = Exit.CREDENTIALS, "Ask for access on the model's page, and set HF_TOKEN."
-    elif kinds & NO_NETWORK:
-        exit_code, fix = Exit.UNAVAILABLE, "Check the network, and HF_HUB_OFFLINE; or name a local folder."
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    what = f"The embedding model '{name}' could not be opened: {reason}"
-    problem = Problem(code="eval/embedding", what=what, where=Where(key="eval.embedding"), fix=fix)
-    return RunnerError(problem, exit_code)
+    fix = "Check eval.embedding and its revision; the weights must be safetensors."
+    place = Where(key="eval.embedding")
+    return unavailable(f"The embedding model '{name}'", error, code="eval/embedding", fix=fix, where=place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from runner.backends.answers import KeptAnswers, key_of
 from runner.backends.base import (
     HeldOutLoss,
-    ModelFacts,
     Sampling,
     Segment,
     Side,
@@ -29,16 +28,9 @@ from runner.backends.local import generate, train
 from runner.backends.local.embedded import EMBEDDED, converted_folder
 from runner.backends.local.encode import mark, render, shorten
 from runner.backends.local.encoded import EncodedRows, encode_rows
+from runner.backends.local.opening import describe_folder, split_revision, unavailable
 from runner.conversation import Completion, Example, Message
 from runner.errors import Exit, Problem, RunnerError
-
-NO_NETWORK = {
-    "LocalEntryNotFoundError",
-    "OfflineModeIsEnabled",
-    "ConnectError",
-    "ConnectionError",
-    "TimeoutException",
-}
 
 
 class LocalSession:
@@ -155,7 +147,8 @@ class LocalSession:
             config = AutoConfig.from_pretrained(self.folder, revision=self.revision, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(self.folder, revision=self.revision, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise _unavailable(name, error) from error
+            fix = "Check approach.model and its revision."
+            raise unavailable(f"The model '{name}'", error, code="model/unavailable", fix=fix) from error
         if not tokenizer.is_fast:
             raise RunnerError(
                 Problem(
@@ -179,30 +172,6 @@ class LocalSession:
         return tokenizer, config
 
 
-def _unavailable(name: str, error: BaseException) -> RunnerError:
-    """Why a model could not be opened: refused (77), no network (69), or not there (66)."""
-    chain: list[BaseException] = [error]
-    while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(earlier)
-    kinds = {type(link).__name__ for link in chain}
-    exit_code, fix = Exit.INPUT_MISSING, "Check approach.model and its revision."
-    if "GatedRepoError" in kinds:
-        exit_code, fix = Exit.CREDENTIALS, "Ask for access on the model's page, and set HF_TOKEN."
-    elif kinds & NO_NETWORK:
-        exit_code, fix = Exit.UNAVAILABLE, "Check the network, and HF_HUB_OFFLINE; or name a local folder."
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    problem = Problem(code="model/unavailable", what=f"The model '{name}' could not be opened: {reason}", fix=fix)
-    return RunnerError(problem, exit_code)
-
-
-def split_revision(model: str) -> tuple[str, str | None]:
-    """`org/name@revision` -> name and revision; the path of a folder is left as it is."""
-    if Path(model).is_absolute():
-        return model, None
-    name, _, revision = model.partition("@")
-    return name, revision or None
-
-
 def _signature(folder: Path) -> list[str]:
     """A local model's files by size and time, which are read in no time; none for a model of the hub."""
     files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
@@ -221,34 +190,6 @@ def _stop_ids(folder: str, revision: str | None, tokenizer: Any) -> frozenset[in
     except OSError:
         own = None
     return frozenset({tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])})
-
-
-def describe_folder(
-    name: str, revision: str | None, config: Mapping[str, Any], license_name: str | None = None
-) -> ModelFacts:
-    """Facts from a model's config; the parameter count is computed from the shapes of a decoder with gated MLPs."""
-    return ModelFacts(
-        name=name,
-        revision=revision,
-        family=config.get("model_type"),
-        num_parameters=_num_parameters(config),
-        context_tokens=config.get("max_position_embeddings"),
-        license=license_name,
-    )
-
-
-def _num_parameters(config: Mapping[str, Any]) -> int | None:
-    try:
-        hidden, layers, mlp = config["hidden_size"], config["num_hidden_layers"], config["intermediate_size"]
-        heads = config["num_attention_heads"]
-        kv_heads = config.get("num_key_value_heads") or heads
-        head_dim = config.get("head_dim") or hidden // heads
-        vocabulary = config["vocab_size"] * hidden
-    except (KeyError, TypeError):
-        return None
-    attention = hidden * head_dim * (2 * heads + 2 * kv_heads)
-    per_layer = attention + 3 * hidden * mlp + 2 * hidden
-    return int(layers * per_layer + vocabulary * (1 if config.get("tie_word_embeddings") else 2) + hidden)
 
 
 def compute_dtype() -> torch.dtype:

@@ -1,0 +1,71 @@
+"""A model before its weights are loaded: name and revision, facts from its config, and why it could not be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.backends.base import ModelFacts
+from runner.errors import Exit, Problem, RunnerError, Where
+
+NOWHERE = Where()
+NO_NETWORK = {
+    "LocalEntryNotFoundError",
+    "OfflineModeIsEnabled",
+    "ConnectError",
+    "ConnectionError",
+    "TimeoutException",
+}
+
+
+def unavailable(what: str, error: BaseException, *, code: str, fix: str, where: Where = NOWHERE) -> RunnerError:
+    """Why a model could not be opened: refused (77), no network (69), or not there (66), which `fix` cures."""
+    chain: list[BaseException] = [error]
+    while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(earlier)
+    kinds = {type(link).__name__ for link in chain}
+    exit_code = Exit.INPUT_MISSING
+    if "GatedRepoError" in kinds:
+        exit_code, fix = Exit.CREDENTIALS, "Ask for access on the model's page, and set HF_TOKEN."
+    elif kinds & NO_NETWORK:
+        exit_code, fix = Exit.UNAVAILABLE, "Check the network, and HF_HUB_OFFLINE; or name a local folder."
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    problem = Problem(code=code, what=f"{what} could not be opened: {reason}", where=where, fix=fix)
+    return RunnerError(problem, exit_code)
+
+
+def split_revision(model: str) -> tuple[str, str | None]:
+    """`org/name@revision` -> name and revision; the path of a folder is left as it is."""
+    if Path(model).is_absolute():
+        return model, None
+    name, _, revision = model.partition("@")
+    return name, revision or None
+
+
+def describe_folder(
+    name: str, revision: str | None, config: Mapping[str, Any], license_name: str | None = None
+) -> ModelFacts:
+    """Facts from a model's config; the parameter count is computed from the shapes of a decoder with gated MLPs."""
+    return ModelFacts(
+        name=name,
+        revision=revision,
+        family=config.get("model_type"),
+        num_parameters=_num_parameters(config),
+        context_tokens=config.get("max_position_embeddings"),
+        license=license_name,
+    )
+
+
+def _num_parameters(config: Mapping[str, Any]) -> int | None:
+    try:
+        hidden, layers, mlp = config["hidden_size"], config["num_hidden_layers"], config["intermediate_size"]
+        heads = config["num_attention_heads"]
+        kv_heads = config.get("num_key_value_heads") or heads
+        head_dim = config.get("head_dim") or hidden // heads
+        vocabulary = config["vocab_size"] * hidden
+    except (KeyError, TypeError):
+        return None
+    attention = hidden * head_dim * (2 * heads + 2 * kv_heads)
+    per_layer = attention + 3 * hidden * mlp + 2 * hidden
+    return int(layers * per_layer + vocabulary * (1 if config.get("tie_word_embeddings") else 2) + hidden)
