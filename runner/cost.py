@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from runner.backends.base import MemoryUse
 from runner.data import Dataset
 from runner.errors import Problem, Refused, Where
 from runner.plan import Plan
@@ -28,8 +29,8 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Before the run: tokens of all epochs, of the gate's arms and of the evaluation, hours and dollars (None when the
-    price of the machine is unknown)."""
+    """Before the run: tokens of all epochs (as if training were not stopped early), of the gate's arms and of the
+    evaluation, hours and dollars (None when the price of the machine is unknown)."""
 
     train_tokens: int
     gate_tokens: int
@@ -37,15 +38,19 @@ class Estimate:
     hours: Band | None
     usd: Band | None
     matmul_tflops: float | None
+    memory: MemoryUse | None
 
 
-def estimate_cost(plan: Plan, dataset: Dataset, measure: Callable[[], float]) -> Estimate:
+def estimate_cost(
+    plan: Plan, dataset: Dataset, measure: Callable[[], float], memory: MemoryUse | None = None
+) -> Estimate:
     """Estimates the run; `measure` gives the machine's matmul rate in FLOP/s. Unknown model size: no hours.
 
     A forward pass takes 2 FLOP per parameter and token; LoRA's backward pass takes the same again (frozen weights
     need no gradient), a full one twice.
     """
-    train_tokens = round(dataset.train_tokens * plan.hyperparameters.epochs)
+    num_tokens = dataset.train_tokens
+    train_tokens = round(num_tokens * plan.hyperparameters.passes(len(dataset.train), num_tokens))
     gate, evaluation = gate_work(plan, dataset), evaluation_work(plan, dataset)
     size = plan.model_facts.num_parameters
     tokens = {
@@ -54,7 +59,7 @@ def estimate_cost(plan: Plan, dataset: Dataset, measure: Callable[[], float]) ->
         "evaluation_tokens": round(evaluation.read + evaluation.written),
     }
     if size is None:
-        return Estimate(**tokens, hours=None, usd=None, matmul_tflops=None)
+        return Estimate(**tokens, hours=None, usd=None, matmul_tflops=None, memory=memory)
     rate = measure()
     passes = 3 if plan.approach == "full" else 2
     read, written = gate.read + evaluation.read, gate.written + evaluation.written
@@ -66,7 +71,7 @@ def estimate_cost(plan: Plan, dataset: Dataset, measure: Callable[[], float]) ->
     )
     price = plan.budget.usd_per_hour
     usd = None if price is None else _band(*(price * h for h in (hours.low, hours.expected, hours.high)))
-    return Estimate(**tokens, hours=hours, usd=usd, matmul_tflops=rate / 1e12)
+    return Estimate(**tokens, hours=hours, usd=usd, matmul_tflops=rate / 1e12, memory=memory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,8 @@ def check_budget(plan: Plan, estimate: Estimate) -> None:
             fix = f"Remove budget.{key}" + (", or give budget.usd_per_hour." if estimate.hours else ".")
         elif band.expected > limit:
             what = f"The run is expected to take {band.expected:.3g} {unit}, more than budget.{key} {limit:g}."
-            fix = "Lower hyperparameters.epochs, use fewer rows or a smaller model, or raise the budget."
+            length = "epochs" if plan.hyperparameters.max_steps is None else "max_steps"
+            fix = f"Lower hyperparameters.{length}, use fewer rows or a smaller model, or raise the budget."
         else:
             continue
         problems.append(Problem(code="budget/exceeded", what=what, where=Where(key=f"budget.{key}"), fix=fix))

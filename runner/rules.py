@@ -16,6 +16,8 @@ METRIC_NEEDS = {  # what a metric cannot do without: the key under eval, and an 
     "similarity": ("embedding", "embedding: sentence-transformers/all-MiniLM-L6-v2"),
     "judge": ("judge", "judge: {endpoint: {base_url: ..., model: ...}, rubric: ...}"),
 }
+ADAPTER_KEYS = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora")  # under hyperparameters
+ASKS_FOR_NOTHING = (None, False, "auto")  # and 0, which Python takes for False
 OWN_NAMES = ("base", "tuned", "zero_shot", "instruction", "few_shot", "nearest", "judge", "forgetting")
 OWN_FILES = ("judge-", "forgetting-")
 
@@ -33,6 +35,7 @@ def cross_rules(document: Document, problems: Sequence[Problem]) -> Iterator[Pro
             fix=f"Use one of: {built}.",
         )
     yield from _data_rules(document, faulty)
+    yield from _training_rules(document, faulty)
     yield from _eval_rules(document, faulty)
     yield from _gate_rules(document, faulty)
     yield from _price_rules(document, faulty)
@@ -94,6 +97,47 @@ def _templated(document: Document) -> Iterator[tuple[str | int, ...]]:
         for i, entry in enumerate(entries if isinstance(entries, list) else ()):
             if isinstance(entry, dict):
                 yield ("data", part, i)
+
+
+def _training_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
+    """A length and a batch are given in one way, every key has something to act on, and a batch holds any row."""
+    section = "hyperparameters"
+
+    def sound(key: str) -> bool:
+        return not _is_faulty(faulty, section, key) and document.get(section, key) is not None
+
+    for first, second in (("epochs", "max_steps"), ("batch_size", "batch_tokens")):
+        if sound(first) and sound(second):
+            yield Problem(
+                code="hyperparameters/either-or",
+                what=f"'{first}' and '{second}' say the same in two ways.",
+                where=document.where((section, second)),
+                fix=f"Keep one of them, and leave the other empty:  {first}: null",
+            )
+    if sound("batch_tokens") and not _is_faulty(faulty, section, "max_length"):
+        default = read_schema("manifest")["properties"][section]["properties"]["max_length"]["default"]
+        longest = document.get(section, "max_length", default=default)
+        if (size := document.get(section, "batch_tokens")) < longest:
+            yield Problem(
+                code="hyperparameters/batch-tokens",
+                what=f"A batch of {size} tokens cannot hold a row of max_length {longest}.",
+                where=document.where((section, "batch_tokens"), value=True),
+                fix=f"Write at least {longest}, or lower max_length.",
+            )
+    if document.get("approach", "kind") == "full":
+        yield from _adapter_rules(document, faulty)
+
+
+def _adapter_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
+    """Keys that a full tune would not look at."""
+    for path in (*(("hyperparameters", key) for key in ADAPTER_KEYS), ("export", "merge")):
+        if not _is_faulty(faulty, *path) and document.get(*path) not in ASKS_FOR_NOTHING:
+            yield Problem(
+                code="hyperparameters/unused",
+                what=f"'{'.'.join(path)}' is for adapters, and a full tune has none.",
+                where=document.where(path),
+                fix="Remove it, or set approach.kind to lora or qlora.",
+            )
 
 
 def _eval_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:

@@ -41,6 +41,20 @@ def test_tokens_are_those_of_all_epochs() -> None:
     assert estimate(make_test_plan("hyperparameters.epochs=2.5")).train_tokens == 2.5 * 400 * 100
 
 
+def test_tokens_are_those_of_all_steps_where_steps_are_asked_for() -> None:
+    rows = make_test_plan("hyperparameters={ max_steps: 50, batch_size: 16 }")
+    assert estimate(rows).train_tokens == 50 * 16 * 100
+    assert estimate(make_test_plan("hyperparameters={ max_steps: 7, batch_tokens: 4000 }")).train_tokens == 7 * 4000
+
+
+@pytest.mark.parametrize(("written", "key"), [("epochs: 1", "epochs"), ("max_steps: 9", "max_steps")])
+def test_a_run_that_is_too_dear_is_told_which_length_to_lower(written: str, key: str) -> None:
+    plan = budget(make_test_plan(f"hyperparameters={{ {written} }}"), max_hours=1e-9)
+    with pytest.raises(Refused) as caught:
+        check_budget(plan, estimate(plan))
+    assert f"Lower hyperparameters.{key}," in caught.value.problems[0].fix
+
+
 def test_the_gates_tokens_are_those_of_every_arm_on_the_dev_rows_with_its_examples() -> None:
     plan = make_test_plan("gate.arms=[zero_shot, few_shot]", "gate.shots=3")
     assert estimate(plan).gate_tokens == 30 * (80 + 20) + 30 * (80 + 3 * 100 + 20)
@@ -112,6 +126,7 @@ KNOWN = Estimate(
     hours=Band(low=1, expected=3, high=9),
     usd=Band(low=2, expected=6, high=18),
     matmul_tflops=1.0,
+    memory=None,
 )
 PRICELESS = replace(KNOWN, usd=None)
 SIZELESS = replace(PRICELESS, hours=None)

@@ -84,6 +84,18 @@ def test_a_set_value_takes_the_place_of_a_faulty_one(plain: Path) -> None:
         ("approach.kind=openai", "approach.kind", "Use one of: lora, qlora, full."),
         ("data.split={ dev: 0.5, test: 0.5 }", "data.split", "Keep them at 0.8 or less together."),
         ("budget.max_usd=5", "budget.max_usd", "For example  usd_per_hour:"),
+        ("approach.processes=0", "approach.processes", "Write a value at least 1"),
+        ("approach.processes=AUTO", "approach.processes", "Write auto."),
+        ("hyperparameters.target_modules=null", "hyperparameters.target_modules", "For example  target_modules:"),
+        ("hyperparameters={ epochs: 1, max_steps: 9 }", "hyperparameters.max_steps", "Keep one of them"),
+        ("hyperparameters={ batch_size: 1, batch_tokens: 4096 }", "hyperparameters.batch_tokens", "Keep one of them"),
+        ("hyperparameters.batch_tokens=2047", "hyperparameters.batch_tokens", "Write at least 2048,"),
+        (
+            "hyperparameters={ batch_tokens: 511, max_length: 512 }",
+            "hyperparameters.batch_tokens",
+            "Write at least 512,",
+        ),
+        ("checkpoint.keep=0", "checkpoint.keep", "Write a value at least 1"),
     ],
 )
 def test_a_faulty_set_value_is_shown_at_set_and_not_in_the_file(
@@ -130,11 +142,38 @@ def test_a_value_that_cannot_be_set_is_a_usage_error(plain: Path, assignment: st
         "budget: { max_usd: 5, usd_per_hour: 1 }",
         "budget: { max_usd: null }",
         "data: { train: a, split: { dev: 0.3, test: 0.5 } }",
+        "hyperparameters: { epochs: 2, max_steps: null, batch_size: null, batch_tokens: 2048 }",
+        "hyperparameters: { epochs: null, max_steps: 10, batch_tokens: 512, max_length: 512 }",
+        "approach: { kind: full, model: m, processes: 8 }",
+        "approach: { kind: lora, model: m, processes: auto }",
+        "hyperparameters: { rank: 256, alpha: 32, rslora: true, dora: true, early_stopping_patience: null }",
     ],
 )
 def test_a_manifest_that_keeps_the_rules_between_keys_is_valid(plain: Path, more: str) -> None:
     ((key, value),) = yaml.safe_load(more).items()
     assert load_manifest(plain, [more.replace(": ", "=", 1)]).values[key] == value
+
+
+@pytest.mark.parametrize("asked", ["rank: 8", "alpha: 8", "dropout: 0.1", "target_modules: [q]", "rslora: true"])
+def test_a_full_tune_refuses_what_it_would_ignore(plain: Path, asked: str) -> None:
+    code, (problem,) = refusal(plain, "approach.kind=full", f"hyperparameters={{ {asked} }}")
+    assert (code, problem.code) == (Exit.MANIFEST, "hyperparameters/unused")
+    assert problem.where.key == f"hyperparameters.{asked.partition(':')[0]}"
+    load_manifest(plain, ["approach.kind=qlora", f"hyperparameters={{ {asked} }}"])
+
+
+def test_a_full_tune_takes_adapter_keys_that_ask_for_nothing(plain: Path) -> None:
+    nothing = "{ rank: null, alpha: null, dropout: 0, target_modules: auto, rslora: false, dora: false, top_layers: 2 }"
+    load_manifest(plain, ["approach.kind=full", f"hyperparameters={nothing}", "export.merge=false"])
+
+
+def test_a_key_that_full_tuning_ignores_and_that_is_faulty_has_one_fault(plain: Path) -> None:
+    _, (problem,) = refusal(plain, "approach.kind=full", "hyperparameters.rank=5000")
+    assert problem.code == "manifest/out-of-range"
+    _, problems = refusal(plain, "hyperparameters={ epochs: 0, max_steps: 5, batch_tokens: x, batch_size: 1 }")
+    assert {problem.code for problem in problems} == {"manifest/out-of-range", "manifest/wrong-type"}
+    _, (problem,) = refusal(plain, "hyperparameters={ max_length: 1, batch_tokens: 64 }")
+    assert problem.where.key == "hyperparameters.max_length"
 
 
 def test_a_rule_keeps_quiet_about_keys_that_are_faulty_themselves(plain: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from runner.backends import APPROACHES
-from runner.backends.base import Endpoint, Hyperparameters
+from runner.backends.base import CheckpointPlan, Endpoint, Hyperparameters, TrainJob
 from runner.data.near import DEFAULT_SIMILARITY
 from runner.data.reading import FORMATS
 from runner.errors import Exit
@@ -22,6 +22,7 @@ from runner.plan import (
     BudgetPlan,
     DataPlan,
     EvalPlan,
+    ExportPlan,
     ForgettingPlan,
     GatePlan,
     JudgePlan,
@@ -133,10 +134,12 @@ def test_the_report_knows_every_exit_code() -> None:
 @pytest.mark.parametrize(
     ("section", "plan", "renamed"),
     [
-        ("", Plan, {"approach.kind": "approach", "approach.model": "model"}),
+        ("", Plan, {"approach.kind": "approach", "approach.model": "model", "approach.processes": "processes"}),
         ("data.split", SplitPlan, {}),
         ("template", Template, {}),
         ("hyperparameters", Hyperparameters, {}),
+        ("checkpoint", CheckpointPlan, {}),
+        ("export", ExportPlan, {}),
         ("gate", GatePlan, {}),
         ("eval", EvalPlan, {}),
         ("eval.judge", JudgePlan, {}),
@@ -159,6 +162,12 @@ def test_the_plan_has_a_field_for_every_key_of_the_schema(section: str, plan: ty
     keys = (set(entry["properties"]) - flattened) | set(renamed.values())
     own = {Plan: {"model_facts", "manifest_path", "values", "origins"}, EvalPlan: {"custom"}}.get(plan, set())
     assert {field.name for field in fields(plan)} == keys | own
+
+
+def test_the_defaults_of_the_checkpoints_are_those_of_the_schema() -> None:
+    schema = MANIFEST["properties"]["checkpoint"]["properties"]
+    assert CheckpointPlan() == CheckpointPlan(**{key: entry["default"] for key, entry in schema.items()})
+    assert {"processes", "checkpoint"} <= {field.name for field in fields(TrainJob)}
 
 
 def test_the_plan_takes_every_key_of_the_data() -> None:

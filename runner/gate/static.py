@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from runner.backends.base import Hyperparameters
 from runner.data import Dataset
 from runner.errors import Problem, Where
 from runner.plan import GatePlan, Plan
+from runner.plan.training import SMALL_MODEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,6 @@ USUAL_RATE: dict[str, dict[str, tuple[float, float]]] = {
     "full": {"large": (1e-5, 5e-5), "small": (1e-5, 5e-4)},
 }
 MIN_TEST, GOOD_TEST = 20, 50
-ADAPTER_KEYS = ("rank", "alpha", "dropout", "target_modules", "top_layers")
 
 
 def static_findings(plan: Plan, dataset: Dataset) -> tuple[Problem, ...]:
@@ -63,7 +64,7 @@ def static_findings(plan: Plan, dataset: Dataset) -> tuple[Problem, ...]:
     return (
         *_task_findings(plan.gate, dataset.split.num_own),
         *_test_findings(dataset.split.test),
-        *_range_findings(plan),
+        *_range_findings(plan, dataset),
     )
 
 
@@ -109,41 +110,45 @@ def _test_findings(num_test: int) -> Iterator[Problem]:
     )
 
 
-def _range_findings(plan: Plan) -> Iterator[Problem]:
+def _range_findings(plan: Plan, dataset: Dataset) -> Iterator[Problem]:
     method = "full" if plan.approach == "full" else "adapter"
     size = plan.model_facts.num_parameters
-    known: Mapping[str, tuple[float, float]] = USUAL[method]
-    if size is not None:
-        known = {**known, "learning_rate": USUAL_RATE[method]["small" if size < 1_000_000_000 else "large"]}
-    for key, (low, high) in known.items():
-        value = getattr(plan.hyperparameters, key)
+    usual = {**USUAL[method], "learning_rate": _usual_rate(method, size)}
+    for key, value, what in _judged(plan.hyperparameters, dataset):
+        low, high = usual.get("epochs" if key == "max_steps" else key, (value, value))
         if not low <= value <= high:
             yield Problem(
                 code="gate/unusual",
-                what=f"{key} {value:g} is outside the usual {low:g} to {high:g} for {plan.approach}.",
+                what=f"{what} is outside the usual {low:g} to {high:g} for {plan.approach}.",
                 where=Where(key=f"hyperparameters.{key}"),
                 fix="Nothing, if it is on purpose.",
                 severity="warning",
             )
-    if method == "full":
-        yield from _ignored_keys(plan)
     if size is None:
         yield Problem(
             code="gate/unknown-size",
-            what="The model's size is unknown before it is loaded, so its learning rate was not judged.",
+            what="The model's size is unknown before it is loaded, so its learning rate was judged as of any size.",
             where=Where(key="approach.model"),
             severity="note",
         )
 
 
-def _ignored_keys(plan: Plan) -> Iterator[Problem]:
-    for key in ADAPTER_KEYS:
-        where = f"hyperparameters.{key}"
-        if not plan.origins[where].startswith(("default", "derived")):
-            yield Problem(
-                code="gate/ignored",
-                what=f"{key} belongs to adapters; a full tune has none and trains every weight.",
-                where=Where(key=where),
-                fix="Remove it.",
-                severity="warning",
-            )
+def _judged(hyper: Hyperparameters, dataset: Dataset) -> Iterator[tuple[str, float, str]]:
+    """Keys that have a usual range, each with what is held against it and how that is called."""
+    if hyper.max_steps is not None:
+        passes = hyper.passes(len(dataset.train), dataset.train_tokens)
+        yield "max_steps", passes, f"max_steps {hyper.max_steps} ({passes:.3g} passes over the rows)"
+    keys = ["learning_rate", "rank", "dropout"]
+    keys += ["epochs"] if hyper.max_steps is None else []
+    keys += ["batch_size"] if hyper.batch_tokens is None else []  # no usual range is known in tokens
+    for key in keys:
+        yield key, getattr(hyper, key), f"{key} {getattr(hyper, key):g}"
+
+
+def _usual_rate(method: str, size: int | None) -> tuple[float, float]:
+    """The usual learning rates for a model's size; for an unknown one, those of every size."""
+    rates = USUAL_RATE[method]
+    if size is not None:
+        return rates["small" if size < SMALL_MODEL else "large"]
+    lows, highs = zip(*rates.values(), strict=True)
+    return min(lows), max(highs)

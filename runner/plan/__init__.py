@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runner.backends.base import Endpoint, Hyperparameters, ModelFacts
+from runner.backends.base import CheckpointPlan, Endpoint, ModelFacts
 from runner.manifest import Manifest
 from runner.plan.parts import (
     BudgetPlan,
     CustomMetric,
     DataPlan,
     EvalPlan,
+    ExportPlan,
     ForgettingPlan,
     GatePlan,
     JudgePlan,
@@ -28,6 +29,7 @@ from runner.plan.parts import (
     Template,
     TrackingPlan,
 )
+from runner.plan.training import resolve_hyperparameters
 from runner.schema import read_schema
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "CustomMetric",
     "DataPlan",
     "EvalPlan",
+    "ExportPlan",
     "ForgettingPlan",
     "GatePlan",
     "JudgePlan",
@@ -58,24 +61,22 @@ def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
     """Completes a valid manifest: schema defaults first, then values that follow from the approach and the model."""
     origins: dict[str, str] = {}
     values = _complete(manifest, manifest.values, read_schema("manifest"), (), origins)
-    hyper = values["hyperparameters"]
-    for key, (value, why) in _derived_defaults(values["approach"]["kind"], model_facts, hyper).items():
-        if key not in hyper:
-            hyper[key] = value
-            origins[f"hyperparameters.{key}"] = f"derived: {why}"
+    approach = values["approach"]
     folder = manifest.folder
     if "max_new_tokens" not in values["eval"]:
         origins["eval.max_new_tokens"] = "measured: a quarter more than the longest expected answer"
-    modules = hyper["target_modules"]
     return Plan(
         name=values["name"],
         description=values["description"],
         seed=values["seed"],
-        approach=values["approach"]["kind"],
-        model=_model_name(values["approach"]["model"], folder),
+        approach=approach["kind"],
+        processes=None if approach["processes"] == "auto" else approach["processes"],
+        model=_model_name(approach["model"], folder),
         model_facts=model_facts,
         data=_data(values["data"], folder),
-        hyperparameters=Hyperparameters(**{**hyper, "target_modules": tuple(modules) if modules else None}),
+        hyperparameters=resolve_hyperparameters(approach["kind"], model_facts, values["hyperparameters"], origins),
+        checkpoint=CheckpointPlan(**values["checkpoint"]),
+        export=ExportPlan(**values["export"]),
         gate=_gate(values["gate"]),
         eval=_eval(values["eval"], folder),
         roi=_roi(values["roi"]) if values["roi"] else None,
@@ -244,28 +245,6 @@ def _complete(
 def _origin(manifest: Manifest, path: tuple[str, ...]) -> str:
     place = manifest.document.places.get(path)
     return f"{manifest.path.name}:{place.line}" if place else "--set"
-
-
-def _derived_defaults(kind: str, facts: ModelFacts, written: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
-    """Defaults that depend on the approach and the model's size, each with its reason."""
-    small = facts.num_parameters is not None and facts.num_parameters < 1_000_000_000
-    size = "a model under 1B parameters" if small else "a model of 1B parameters or more"
-    if facts.num_parameters is None:
-        size = "a model of unknown size"
-    if kind == "full":
-        rate = 1e-4 if small else 2e-5
-        return {
-            "epochs": (2, "full tuning overfits after few passes"),
-            "batch_size": (16, "full tuning"),
-            "learning_rate": (rate, f"full tuning, {size}"),
-            "alpha": (2 * written["rank"], "twice the rank"),
-        }
-    return {
-        "epochs": (2, "an adapter learns a narrow task in few passes"),
-        "batch_size": (8, "adapters"),
-        "learning_rate": (1e-3 if small else 2e-4, f"adapters, {size}"),
-        "alpha": (2 * written["rank"], "twice the rank"),
-    }
 
 
 def _roi(values: Mapping[str, Any]) -> RoiPlan:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runner.backends.base import Endpoint, Hyperparameters, ModelFacts
+from runner.backends.base import CheckpointPlan, Endpoint, Hyperparameters, ModelFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,17 +202,30 @@ class BudgetPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportPlan:
+    """What is delivered besides the trained weights: with `merge`, the adapter folded into the base model too."""
+
+    merge: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The experiment, resolved; `origins` says of every dotted key where its value comes from."""
+    """The experiment, resolved; `origins` says of every dotted key where its value comes from.
+
+    `processes` None: one for each GPU, and one without.
+    """
 
     name: str
     description: str
     seed: int
     approach: str
+    processes: int | None
     model: str
     model_facts: ModelFacts
     data: DataPlan
     hyperparameters: Hyperparameters
+    checkpoint: CheckpointPlan
+    export: ExportPlan
     gate: GatePlan
     eval: EvalPlan
     roi: RoiPlan | None

@@ -21,6 +21,7 @@ ESTIMATE = Estimate(
     hours=Band(low=1, expected=10, high=100),
     usd=Band(low=10, expected=100, high=1000),
     matmul_tflops=1.0,
+    memory=None,
 )
 FREE = "roi=null"
 

@@ -130,13 +130,16 @@ def test_our_own_defaults_are_usual(tmp_path: Path, kind: str, size: int | None)
         ("lora", "learning_rate", "0.002", 999_999_999, False),
         ("lora", "learning_rate", "0.002", 1_000_000_000, True),
         ("qlora", "learning_rate", "0.00005", 7e9, True),
-        ("lora", "learning_rate", "0.9", None, False),
+        ("lora", "learning_rate", "0.0021", None, True),
+        ("lora", "learning_rate", "0.002", None, False),
+        ("lora", "learning_rate", "0.0001", None, False),
+        ("full", "learning_rate", "0.00009", None, False),
+        ("full", "learning_rate", "0.000009", None, True),
         ("full", "learning_rate", "0.001", 135e6, True),
         ("full", "learning_rate", "0.0001", 7e9, True),
         ("full", "learning_rate", "0.00002", 7e9, False),
         ("full", "epochs", "3", 7e9, True),
         ("full", "batch_size", "8", 7e9, True),
-        ("full", "rank", "128", 7e9, False),
     ],
 )
 def test_an_unusual_hyperparameter_warns_and_does_not_refuse(
@@ -162,14 +165,24 @@ def test_the_gate_says_no_just_when_it_found_an_error(task: str) -> None:
         assert all(f.fix for f in decision.findings if f.severity != "note")
 
 
-def test_a_full_tune_says_which_written_keys_it_ignores() -> None:
-    plan = make_test_plan("approach.kind=full", "hyperparameters.rank=8")
-    ignored = [
-        f.where.key
-        for f in decide_for_free(plan, make_dataset(), read_scoring(plan)).findings
-        if f.code == "gate/ignored"
-    ]
-    assert ignored == ["hyperparameters.rank", "hyperparameters.top_layers"], "the quickstart writes top_layers"
+@pytest.mark.parametrize(("steps", "unusual"), [(124, True), (125, False), (375, False), (376, True)])
+def test_steps_are_judged_by_the_passes_that_they_make(steps: int, unusual: bool) -> None:
+    plan = make_test_plan(f"hyperparameters={{ max_steps: {steps}, batch_size: 4 }}")
+    found = [f for f in decide_for_free(plan, make_dataset(500), read_scoring(plan)).findings if "usual" in f.code]
+    assert [f.where.key for f in found] == ["hyperparameters.max_steps"] * unusual
+    assert all(f"max_steps {steps} ({steps / 125:.3g} passes over the rows) is outside" in f.what for f in found)
+
+
+def test_epochs_and_rows_that_are_not_looked_at_are_not_judged() -> None:
+    plan = make_test_plan("hyperparameters={ max_steps: 200, batch_tokens: 5000 }")
+    plan = replace(plan, hyperparameters=replace(plan.hyperparameters, epochs=99, batch_size=999))
+    assert "gate/unusual" not in codes(decide_for_free(plan, make_dataset(5000), read_scoring(plan)), "warning")
+
+
+def test_what_a_full_tune_does_not_use_is_not_judged() -> None:
+    plan = make_test_plan("approach.kind=full", "hyperparameters.top_layers=2", "hyperparameters.batch_size=16")
+    plan = replace(plan, hyperparameters=replace(plan.hyperparameters, rank=999, dropout=0.9))
+    assert "gate/unusual" not in codes(decide_for_free(plan, make_dataset(5000), read_scoring(plan)), "warning")
 
 
 def test_rows_that_are_repeated_or_general_do_not_count_as_rows_to_learn_from() -> None:
