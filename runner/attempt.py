@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import __version__
+from runner.backends.base import Watch
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError
 from runner.manifest import Manifest
 from runner.pipeline import run_lifecycle
@@ -25,7 +26,8 @@ from runner.world import World
 
 STATUSES: dict[type[RunnerError], Status] = {Refused: "refused", Interrupted: "interrupted"}
 PATIENCE = ("max_parallel", "timeout_seconds")
-VOLATILE = ("description", "tracking", "budget")  # but for the price of the machine, which the return rests on
+# What changes no result; of the budget, the price of the machine does count, as the return rests on it.
+VOLATILE = ("description", "checkpoint", "tracking", "budget")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ def report_faults(error: RunnerError, out: Path, world: World) -> None:
 def identify(manifest: Manifest) -> str:
     """The run id: a hash of what is asked for, of the files it names and of this version.
 
-    Tracking and limits do not count, so changing them does not make another run.
+    Tracking, checkpoints and limits do not count, so changing them does not make another run.
     """
     values = manifest.values
     asked = {key: value for key, value in values.items() if key not in VOLATILE}
@@ -75,7 +77,8 @@ def attempt(manifest: Manifest, out: Path | None, world: World, *, fresh: bool) 
 
     Raises RunnerError (73) only when there is no directory to leave a report in.
     """
-    facts = Facts(manifest=manifest, run_id=identify(manifest))
+    with world.watch.interruptible():
+        facts = Facts(manifest=manifest, run_id=identify(manifest))
     run = RunDirectory(out or Path("runs") / f"{manifest.values['name']}-{facts.run_id}")
     try:
         assert facts.run_id is not None
@@ -94,32 +97,44 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
     try:
         run_lifecycle(manifest, world, run, facts)
         status, exit_code = "done", _exit_of_verdict(facts)
-    except RunnerError as error:
-        status, exit_code = STATUSES.get(type(error), "failed"), error.exit_code
-        facts.problems.extend(error.problems)
-    except OSError as error:
-        status, exit_code = "failed", Exit.IO
-        what = f"Reading or writing failed: {error.strerror or error}" + (
-            f" ({error.filename})" if error.filename else ""
-        )
-        facts.problems.append(Problem(code="run/io", what=what + ".", fix="Check the disk's space and health."))
-    except Exception as error:
-        status, exit_code, problem = "failed", *_unforeseen(error)
-        facts.problems.append(problem)
+    except BaseException as error:
+        failure = _as_ours(error, world.watch)
+        status, exit_code = STATUSES.get(type(failure), "failed"), failure.exit_code
+        facts.problems.extend(failure.problems)
     _leave_report(run, facts, status, exit_code, started_at)  # first of all, should the tracker hang and we be killed
-    facts.tracking = world.tracker.finish(facts, int(exit_code))
+    facts.tracking = world.tracker.finish(facts, int(exit_code), world.watch)
     report = _leave_report(run, facts, status, exit_code, started_at)
     return Attempt(report=report, path=run.path, exit_code=exit_code)
 
 
-def _unforeseen(error: Exception) -> tuple[Exit, Problem]:
+def _as_ours(error: BaseException, watch: Watch) -> RunnerError:
+    """What ended the lifecycle. After a request to stop it is that request, whatever a library made of it."""
+    try:
+        watch.check()
+    except Interrupted as asked:
+        return asked
+    if isinstance(error, RunnerError):
+        return error
+    if isinstance(error, OSError):
+        what = f"Reading or writing failed: {error.strerror or error}" + (
+            f" ({error.filename})" if error.filename else ""
+        )
+        return RunnerError(Problem(code="run/io", what=what + ".", fix="Check the disk's space and health."), Exit.IO)
+    if not isinstance(error, Exception):
+        raise error
+    return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> RunnerError:
     """Memory that ran out has a cure; everything else that no stage foresaw is a bug of ours."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         fix = "Lower hyperparameters.batch_size or max_length, or set approach.kind to qlora."
-        return Exit.MANIFEST, Problem(code="run/out-of-memory", what="The machine's memory is full.", fix=fix)
+        problem = Problem(code="run/out-of-memory", what="The machine's memory is full.", fix=fix)
+        return RunnerError(problem, Exit.MANIFEST)
     traceback.print_exception(error)
     what = f"A bug of ours: {type(error).__name__}: {error}"
-    return Exit.BUG, Problem(code="run/bug", what=what, fix="Please report it, with the traceback above.")
+    problem = Problem(code="run/bug", what=what, fix="Please report it, with the traceback above.")
+    return RunnerError(problem, Exit.BUG)
 
 
 def _leave_report(

@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import io
 import json
 import os
 import shlex
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from runner import __version__
+from runner.backends import load, place
 from runner.console import Console, LiveWatch, table
 from runner.errors import EXIT_CODES, Exit, Problem, RunnerError, Where
 from runner.manifest import Manifest, load_manifest
 from runner.schema import read_schema
+from runner.stopping import Stop
 
 if TYPE_CHECKING:
     from runner.world import World
 
 VERBS = ("run", "validate", "plan", "schema", "report", "prepare")
-
-
-class Stop:
-    """Remembers that SIGTERM or Ctrl-C asked us to stop; the second time ends the process at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def __call__(self) -> bool:
-        return self.asked
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            os._exit(Exit.INTERRUPTED)
-        self.asked = True
-        os.write(2, b"\nStopping; once more to stop at once.\n")
+EXIT_GRACE_SECONDS = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    stop = Stop()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Runs the command line and returns the exit code. Without `argv` the process is ours: asked to stop, it ends."""
+    stop = Stop(patient=place(os.environ).size > 1)
+    stop.listen()
+    code = _answer(list(sys.argv[1:] if argv is None else argv), stop)
+    was_asked = stop.decide()
+    if argv is not None:
+        stop.restore()
+    elif was_asked:
+        _leave(stop)
+    return Exit.INTERRUPTED if was_asked else code  # whatever it would have been: we should be started again
+
+
+def _answer(arguments: list[str], stop: Stop) -> int:
     if arguments and arguments[0] not in VERBS and not arguments[0].startswith("-"):
         arguments.insert(0, "run")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes
@@ -62,20 +56,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.DONE if error.code == 0 else Exit.USAGE
     try:
         return int(_carry_out(args, console, stop))
-    except OSError as error:
+    except BaseException as error:
+        if stop():  # what a library made of being cut short
+            return Exit.INTERRUPTED
+        return _unforeseen(error)
+
+
+def _unforeseen(error: BaseException) -> Exit:
+    if isinstance(error, OSError):
         if not isinstance(error, BrokenPipeError):  # nobody reads on, as in `runner schema | head`
             print(f"Reading or writing failed: {error}.", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it may be what failed, and Python flushes it
         return Exit.IO
-    except Exception:
-        traceback.print_exc()
-        print("This is a bug of ours; please report it, with the traceback above.", file=sys.stderr)
-        return Exit.BUG
+    if not isinstance(error, Exception):
+        raise error
+    traceback.print_exception(error)
+    print("This is a bug of ours; please report it, with the traceback above.", file=sys.stderr)
+    return Exit.BUG
+
+
+def _leave(stop: Stop) -> None:
+    """Ends the process. Libraries clean up, within a limit; threads and half imported modules are not waited for."""
+    with contextlib.suppress(Exception), stop.interruptible(EXIT_GRACE_SECONDS):
+        sys.stdout.flush()
+        atexit._run_exitfuncs()
+    os._exit(Exit.INTERRUPTED)
 
 
 def _carry_out(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    """Everything but a run may be cut short anywhere."""
+    at_once = contextlib.nullcontext() if args.verb is _run else LiveWatch(console, stop).interruptible()
     try:
-        done: Exit = args.verb(args, console, stop)
+        with at_once:
+            done: Exit = args.verb(args, console, stop)
         return done
     except RunnerError as error:
         console.problems(error.problems, getattr(args, "format", "text"))
@@ -147,23 +160,44 @@ def _schema(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
 
 def _run(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     out = args.out or (Path(os.environ["RUNNER_OUT"]) if os.environ.get("RUNNER_OUT") else None)
-    try:
-        manifest = load_manifest(args.manifest, args.overrides)
-    except RunnerError as error:
-        if out is not None:
-            from runner.attempt import report_faults
+    with LiveWatch(console, stop).interruptible():  # there is no run yet that could leave a report
+        try:
+            manifest = load_manifest(args.manifest, args.overrides)
+        except RunnerError as error:
+            if out is not None:
+                from runner.attempt import report_faults
 
-            with contextlib.suppress(RunnerError):  # an unusable directory must not hide the manifest's faults
-                report_faults(error, out, _world(console, stop))
-        raise
-    from runner.attempt import attempt
+                with contextlib.suppress(RunnerError):  # an unusable directory must not hide the manifest's faults
+                    report_faults(error, out, _world(console, stop))
+            raise
+        from runner.attempt import attempt
 
-    done = attempt(manifest, out, _world(console, stop), fresh=args.fresh)
+        world = _world(console, stop)
+    kind, ranks = manifest.values["approach"]["kind"], place(os.environ)
+    if ranks.rank > 0:
+        return Exit(load(kind).follow(stop))
+    with _leading(kind) if ranks.size > 1 else contextlib.nullcontext() as others:
+        done = attempt(manifest, out, world, fresh=args.fresh)
+        if others is not None:
+            others.append(done.exit_code)
     if done.repeated:
         console.line("Already done; --fresh runs it again.")
     console.line()
-    _summary(console, done.report, done.path, args.again)
+    _summary(console, done.report, done.path, args.again, again_is_next=stop())
     return done.exit_code
+
+
+@contextlib.contextmanager
+def _leading(kind: str) -> Iterator[list[Exit]]:
+    """Rank 0 of several processes: the others are let go at the end, with the exit code that is put into the list."""
+    codes = [Exit.BUG]
+    try:
+        yield codes
+    except RunnerError as error:
+        codes.append(error.exit_code)
+        raise
+    finally:
+        load(kind).dismiss(int(codes[-1]))
 
 
 def _plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
@@ -202,7 +236,9 @@ def _world(console: Console, stop: Stop) -> World:
     return World(watch=LiveWatch(console, stop), cache=cache, environment=os.environ)
 
 
-def _summary(console: Console, report: Mapping[str, Any], path: Path, again: str) -> None:
+def _summary(
+    console: Console, report: Mapping[str, Any], path: Path, again: str, *, again_is_next: bool = False
+) -> None:
     """The end of a run on the terminal: verdict, scores, money, problems, where it all is, and what to type next."""
     good = report["verdict"] == "improved"
     console.line(console.paint(report["verdict_text"], "good" if good else "bold"))
@@ -222,7 +258,7 @@ def _summary(console: Console, report: Mapping[str, Any], path: Path, again: str
     )
     console.line(f"report  {path / 'report.json'}")
     console.line(f"look    {path / 'report.html'}")
-    console.line(f"next    {_next_command(report, path, again)}")
+    console.line(f"next    {again if again_is_next else _next_command(report, path, again)}")
 
 
 def _arms(gate: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

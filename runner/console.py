@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 from runner.errors import Interrupted, Problem
+from runner.stopping import Stop, StopNow
 
 LINE_SECONDS = 10.0
 SNIPPET_WIDTH = 120
@@ -62,7 +64,7 @@ class Console:
 class LiveWatch:
     """Shows stages and progress, passes curves on, and knows when the run was asked to stop."""
 
-    def __init__(self, console: Console, stop: Callable[[], bool]):
+    def __init__(self, console: Console, stop: Stop):
         self.console = console
         self._stop = stop
         self._stage = "start"
@@ -81,6 +83,15 @@ class LiveWatch:
         """Raises Interrupted when the run was asked to stop."""
         if self._stop():
             raise Interrupted(self._stage)
+
+    @contextlib.contextmanager
+    def interruptible(self, grace_seconds: float = 0.0) -> Iterator[None]:
+        """While open, a request to stop raises Interrupted within the grace, whatever is under way."""
+        try:
+            with self._stop.interruptible(grace_seconds):
+                yield
+        except StopNow as asked:
+            raise Interrupted(self._stage) from asked
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Passes points of a curve to the tracker."""

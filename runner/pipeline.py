@@ -41,7 +41,8 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         answerer = world.answerer(plan, session, sampling_of(plan, dataset), scoring.schema)
 
     with world.stage("cost", run, facts):
-        facts.estimate = estimate_cost(plan, dataset, backend.matmul_rate)
+        memory = session.expected_memory(plan.hyperparameters, dataset.train)
+        facts.estimate = estimate_cost(plan, dataset, backend.matmul_rate, memory)
         check_budget(plan, facts.estimate)
 
     with world.stage("gate", run, facts):
@@ -53,7 +54,7 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         if decision.refuses:
             raise Refused(decision.reasons)
 
-    with world.stage("train", run, facts):
+    with world.stage("train", run, facts, saves=True):
         facts.training = train(plan, dataset, session, run, world.watch)
 
     with world.stage("evaluate", run, facts):

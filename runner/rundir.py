@@ -8,13 +8,14 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from runner.errors import Exit, Problem, RunnerError, Where
 
-STAGES = ("data", "gate", "train", "model", "evaluation", "wandb")
+STAGES = ("data", "gate", "train", "model", "merged", "evaluation", "wandb")
+KEPT = ("train", "model", "merged", "wandb")  # what the next attempt of the same run goes on from
 FILES = ("report.json", "report.html", "events.jsonl", "run.lock.json")  # the one that says whose it is goes last
 
 
@@ -89,10 +90,9 @@ class RunDirectory:
         return None
 
     def begin(self) -> None:
-        """Removes what an unfinished attempt left, now that this one has what it needs to go further; the report of
-        that attempt stands until it is replaced."""
-        for name in STAGES:
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        """Removes what an unfinished attempt left and this one makes again, now that it has what it needs to go
+        further; the report of that attempt stands until it is replaced."""
+        self._remove(name for name in STAGES if name not in KEPT)
 
     def write_json(self, name: str, value: Any) -> Path:
         """Writes a JSON file whole; NaN and infinity are refused."""
@@ -117,8 +117,12 @@ class RunDirectory:
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def _remove(self, stages: Iterable[str]) -> None:
+        for name in stages:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
     def _clear(self) -> None:
-        self.begin()
+        self._remove(STAGES)
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
 

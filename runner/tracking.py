@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from runner.backends.base import Watch
 from runner.backends.wandb import RunSettings, WandbRun
 from runner.plan import Plan
 from runner.report import Facts, to_json
@@ -16,7 +18,7 @@ class Tracker(Protocol):
     """Where a run is followed from outside; no call raises or changes the result."""
 
     def log(self, values: Mapping[str, float], step: int) -> None: ...
-    def finish(self, facts: Facts, exit_code: int) -> Mapping[str, Any]: ...
+    def finish(self, facts: Facts, exit_code: int, watch: Watch) -> Mapping[str, Any]: ...
 
 
 class NullTracker:
@@ -25,7 +27,7 @@ class NullTracker:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Ignores the values."""
 
-    def finish(self, facts: Facts, exit_code: int) -> Mapping[str, Any]:
+    def finish(self, facts: Facts, exit_code: int, watch: Watch) -> Mapping[str, Any]:
         """Says that nothing was tracked."""
         return {"wandb": "off", "url": None, "note": None}
 
@@ -43,7 +45,7 @@ class WandbTracker:
             project=plan.tracking.project,
             entity=plan.tracking.entity,
             name=f"{plan.name}-{run_id}",
-            run_id=f"{run_id}-{int(time.time())}",  # every attempt is a run of its own; the name joins them
+            run_id=_tracked_id(run_id, folder),
             tags=plan.tracking.tags,
             config={"manifest": to_json(plan.values), "model": to_json(plan.model_facts)},
             folder=folder,
@@ -55,12 +57,23 @@ class WandbTracker:
         """Adds points to the training curves."""
         self._run.log(values, step)
 
-    def finish(self, facts: Facts, exit_code: int) -> Mapping[str, Any]:
+    def finish(self, facts: Facts, exit_code: int, watch: Watch) -> Mapping[str, Any]:
         """Writes scores, ROI and verdict into the run's summary and closes it; says where it went."""
         self._run.summarize(_summary(facts))
-        self._run.finish(exit_code)
+        self._run.finish(exit_code, watch)
         sync = f"wandb sync {self._folder}/wandb/offline-run-*" if self._run.mode == "offline" else None
         return {"wandb": self._run.mode, "url": self._run.url, "note": self._run.note, "sync": sync}
+
+
+def _tracked_id(run_id: str, folder: Path) -> str:
+    """The id under which all attempts in one run directory are one tracked run; the time is the first attempt's, so
+    that a run made anew does not go on with the curves of an old one."""
+    path = folder / "id"
+    known = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not re.fullmatch(rf"{re.escape(run_id)}-\d+", known):
+        known = f"{run_id}-{int(time.time())}"
+        path.write_text(known, encoding="utf-8")
+    return known
 
 
 def open_tracker(plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str]) -> Tracker:
@@ -84,6 +97,8 @@ def _summary(facts: Facts) -> dict[str, Any]:
         for key in ("saving_usd_per_month", "payback_months", "pays_back", "net_usd_over_horizon"):
             values[f"roi/{key}"] = getattr(facts.roi, key)
     if facts.training:
-        for key in ("train_seconds", "tokens_per_second", "dev_loss", "final_loss"):
+        for key in ("num_steps", "best_step", "train_seconds", "tokens_per_second", "dev_loss", "final_loss"):
             values[f"training/{key}"] = getattr(facts.training, key)
+        for key in ("available_bytes", "estimate_bytes", "peak_bytes", "micro_batch_tokens"):
+            values[f"training/memory/{key}"] = getattr(facts.training.memory, key)
     return values

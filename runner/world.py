@@ -35,14 +35,16 @@ class World:
     _embedders: dict[str, Embedder] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def stage(self, name: str, run: RunDirectory, facts: Facts) -> Iterator[None]:
-        """Announces and times a stage, and looks before it whether the run was asked to stop."""
+    def stage(self, name: str, run: RunDirectory, facts: Facts, *, saves: bool = False) -> Iterator[None]:
+        """Announces and times a stage. A request to stop ends it at once; one that `saves` first looks for itself."""
         self.watch.stage(name)
         self.watch.check()
         run.event("stage", stage=name)
         started = self.clock()
         try:
-            yield
+            with contextlib.nullcontext() if saves else self.watch.interruptible():
+                yield
+            self.watch.check()
         finally:
             facts.timings[name] = self.clock() - started
 

@@ -13,6 +13,7 @@ import pytest
 
 from runner.console import Console, LiveWatch, ProgressBar, ProgressLines, table
 from runner.errors import Exit, Interrupted, Problem, Where
+from runner.stopping import Stop
 from tests.errors import call
 
 ROOT = Path(__file__).parents[1]
@@ -176,7 +177,7 @@ def test_a_table_has_names_to_the_left_and_numbers_to_the_right() -> None:
 
 @pytest.mark.parametrize(("out", "kind"), [(Terminal(), ProgressBar), (io.StringIO(), ProgressLines)])
 def test_progress_moves_on_a_terminal_and_is_told_elsewhere(out: io.StringIO, kind: type) -> None:
-    watch = LiveWatch(Console(out, {"TERM": "xterm"}), stop=lambda: False)
+    watch = LiveWatch(Console(out, {"TERM": "xterm"}), Stop())
     bar = watch.progress("train", 40)
     assert isinstance(bar, kind)
     with bar:
@@ -189,19 +190,30 @@ def test_progress_moves_on_a_terminal_and_is_told_elsewhere(out: io.StringIO, ki
 
 @pytest.mark.parametrize("out", [Terminal(), io.StringIO()])
 def test_work_that_was_asked_to_stop_says_in_which_stage(out: io.StringIO) -> None:
-    asked: list[bool] = []
-    watch = LiveWatch(Console(out, {"TERM": "xterm"}), stop=lambda: bool(asked))
+    stop = Stop()
+    watch = LiveWatch(Console(out, {"TERM": "xterm"}), stop)
     watch.stage("train")
     bar = watch.progress("train", 2)
     bar.advance()
-    asked.append(True)
+    stop.asked = True
     with pytest.raises(Interrupted, match="'train'") as caught:
         bar.advance()
     assert caught.value.exit_code == Exit.INTERRUPTED
 
 
+def test_work_that_may_be_cut_short_says_in_which_stage_and_may_have_a_grace() -> None:
+    stop = Stop()
+    watch = LiveWatch(Console(io.StringIO()), stop)
+    watch.stage("evaluate")
+    stop.asked = True
+    with pytest.raises(Interrupted, match="'evaluate'"), watch.interruptible():
+        raise AssertionError("this must not be reached")
+    with watch.interruptible(grace_seconds=1):
+        pass
+
+
 def test_curves_go_where_they_are_sent() -> None:
-    watch = LiveWatch(Console(io.StringIO()), stop=lambda: False)
+    watch = LiveWatch(Console(io.StringIO()), Stop())
     points: list[tuple[dict[str, float], int]] = []
     watch.log({"loss": 3.0}, 1)
     watch.send_curves_to(lambda values, step: points.append((dict(values), step)))

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -172,26 +167,3 @@ def test_plan_shows_everything_and_keeps_nothing(
     for part in (*shown, "arm nearest", f"runner {manifest}"):
         assert part in printed
     assert set(tmp_path.iterdir()) - {tmp_path / "cache"} == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["== data", "== train", "== evaluate"])
-def test_sigterm_ends_with_75_and_the_same_command_finishes(
-    write_experiment: Write, tmp_path: Path, moment: str
-) -> None:
-    manifest = write_experiment(gate={"policy": "warn", "reason": "a test"}, hyperparameters={"epochs": 3})
-    command = [sys.executable, "-m", "runner", str(manifest), "--out", str(tmp_path / "out")]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(moment):
-            break
-    process.send_signal(signal.SIGTERM)
-    asked = time.monotonic()
-    process.communicate(timeout=60)
-    assert process.returncode == Exit.INTERRUPTED
-    assert time.monotonic() - asked < 10
-    report = json.loads((tmp_path / "out/report.json").read_text())
-    assert report["status"] == "interrupted"
-    assert run(manifest, tmp_path / "out")[1]["status"] == "done"

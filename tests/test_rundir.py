@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import Exit, RunnerError
-from runner.rundir import FILES, STAGES, RunDirectory, read_report
+from runner.rundir import FILES, KEPT, STAGES, RunDirectory, read_report
 from tests.fakes import read_lines
 
 
@@ -142,15 +142,16 @@ def test_a_run_that_is_not_done_begins_anew_and_its_report_stands_until_it_is_re
     assert run.claim("one", fresh=False) is None
     assert names(tmp_path) == before, "nothing is lost before this attempt has what it needs"
     run.begin()
-    assert names(tmp_path) == before - set(STAGES)
+    assert names(tmp_path) == before - (set(STAGES) - set(KEPT))
 
 
-def test_a_run_that_was_killed_begins_anew(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_begins_anew_but_keeps_what_training_goes_on_from(tmp_path: Path) -> None:
     begin(tmp_path).close()
     run = RunDirectory(tmp_path)
     assert run.claim("one", fresh=False) is None
     run.begin()
-    assert not names(tmp_path) & set(STAGES)
+    assert names(tmp_path) & set(STAGES) == {"train", "model", "merged", "wandb"}
+    assert all((tmp_path / name / "file").is_file() for name in KEPT)
 
 
 @pytest.mark.parametrize("run_id", ["one", "two"])

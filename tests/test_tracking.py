@@ -15,7 +15,7 @@ from runner.gate import ArmResult
 from runner.report import Facts
 from runner.stats import Interval
 from runner.tracking import _summary
-from tests.fakes import make_comparison, make_decision, make_evaluation, make_side
+from tests.fakes import make_comparison, make_decision, make_evaluation, make_side, trained_model
 
 Write = Callable[..., Path]
 QUICK = {"gate": {"policy": "warn", "reason": "a test"}, "hyperparameters": {"epochs": 0.2}}
@@ -100,3 +100,10 @@ def test_each_side_and_arm_has_keys_of_its_own() -> None:
         "gate/few_shot/loss": None,
     }
     assert not any(key.startswith("gate/large") for key in values)
+
+
+def test_the_training_s_figures_are_told_under_the_report_s_keys() -> None:
+    told = _summary(Facts(training=trained_model(best_step=1)))
+    values = {key.removeprefix("training/"): value for key, value in told.items() if key.startswith("training/")}
+    assert (values["num_steps"], values["best_step"], values["dev_loss"], values["final_loss"]) == (2, 1, 0.6, 0.5)
+    assert (values["memory/estimate_bytes"], values["memory/peak_bytes"]) == (1_100_000_000, 1_000_000_000)

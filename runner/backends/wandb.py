@@ -8,14 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from runner.backends.base import Watch
+from runner.errors import Interrupted
+
 Mode = Literal["online", "offline"]
 INIT_TIMEOUT_SECONDS = 20
 FINISH_TIMEOUT_SECONDS = 60
+FINISH_GRACE_SECONDS = 2.0  # once we were asked to stop
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What a W&B run is opened with; `config` holds only what the manifest and the plan say."""
+    """What a W&B run is opened with; `config` holds only what the manifest and the plan say. A run id that the server
+    knows goes on where it was."""
 
     mode: Mode
     project: str
@@ -60,9 +65,14 @@ class WandbRun:
         """Sets the run's summary, which W&B's tables compare runs by."""
         self._try(lambda run: run.summary.update(dict(values)))
 
-    def finish(self, exit_code: int) -> None:
-        """Closes the run."""
-        self._try(lambda run: run.finish(exit_code=exit_code))
+    def finish(self, exit_code: int, watch: Watch) -> None:
+        """Closes the run; after a request to stop it is not waited for long. The service of W&B, a process of its own,
+        ends with ours."""
+        try:
+            with watch.interruptible(FINISH_GRACE_SECONDS):
+                self._try(lambda run: run.finish(exit_code=exit_code))
+        except Interrupted:
+            self.note = self.note or "it was not waited for, since the run was asked to stop"
         self._run = None
 
     def _try(self, call: Any) -> None:
@@ -87,6 +97,7 @@ def _open(settings: RunSettings) -> Any:
         entity=settings.entity,
         name=settings.name,
         id=settings.run_id,
+        resume="allow",
         tags=list(settings.tags),
         config=dict(settings.config),
         dir=str(settings.folder),
