@@ -19,6 +19,8 @@ def train(plan: Plan, dataset: Dataset, session: Session, run: RunDirectory, wat
         work_dir=run.folder("train"),
         model_dir=run.folder("model"),
         seed=plan.seed,
+        processes=plan.processes,
+        checkpoint=plan.checkpoint,
     )
     trained = session.train(job, watch)
     if trained.moved_adapters == 0:

@@ -100,6 +100,8 @@ def write_experiment(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.Monke
         for section, values in changes.items():
             merge = isinstance(values, dict) and isinstance(manifest.get(section), dict)
             manifest[section] = {**manifest[section], **values} if merge else values
+        if manifest["approach"]["kind"] == "full":
+            del manifest["hyperparameters"]["rank"]  # which only an adapter has
         path = tmp_path / "tiny.yaml"
         path.write_text(json.dumps(manifest, indent=2))  # JSON is YAML
         return path

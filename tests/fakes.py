@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from runner.backends.base import (
     CurvePoint,
     Endpoint,
     HeldOutLoss,
+    Hyperparameters,
+    MemoryUse,
     ModelFacts,
     Progress,
     Reply,
@@ -205,6 +208,9 @@ class FakeWatch:
     def check(self) -> None:
         pass
 
+    def interruptible(self, grace_seconds: float = 0.0) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 @dataclass(kw_only=True)
 class FakeSession:
@@ -220,6 +226,7 @@ class FakeSession:
     facts: ModelFacts = SMALL
     samplings: list[Sampling] = field(default_factory=list)
     asked: list[tuple[str, list[tuple[Message, ...]]]] = field(default_factory=list)
+    jobs: list[TrainJob] = field(default_factory=list)
 
     def count_tokens(self, examples: Sequence[Example], watch: Watch) -> TokenCounts | None:
         if not self.has_tokenizer:
@@ -240,7 +247,11 @@ class FakeSession:
         asked = " ".join(m.content for m in example.prompt)
         return [Segment(text=asked, trained=False), Segment(text=example.expected, trained=True)]
 
+    def expected_memory(self, hyper: Hyperparameters, examples: Sequence[Example]) -> MemoryUse | None:
+        return None
+
     def train(self, job: TrainJob, watch: Watch) -> TrainedModel:
+        self.jobs.append(job)
         return trained_model(model_dir=str(job.model_dir))
 
     def complete(
@@ -323,14 +334,34 @@ def trained_model(**changes: Any) -> TrainedModel:
         dtype="float32",
         device="cpu",
         num_steps=2,
+        best_step=2,
+        stopped_early=False,
+        epochs=1.0,
         train_tokens=1000,
         labelled_tokens=200,
         train_seconds=1.0,
         tokens_per_second=1000.0,
         final_loss=0.5,
         dev_loss=0.6,
-        curve=(CurvePoint(step=1, loss=1.0), CurvePoint(step=2, loss=0.5, dev_loss=0.6)),
+        curve=(
+            CurvePoint(step=0, dev_loss=1.1),
+            CurvePoint(step=1, loss=1.0),
+            CurvePoint(step=2, loss=0.5, dev_loss=0.6),
+        ),
         moved_adapters=1.0,
+        num_processes=1,
+        strategy="alone",
+        memory=MemoryUse(
+            available_bytes=8_000_000_000,
+            estimate_bytes=1_100_000_000,
+            peak_bytes=1_000_000_000,
+            measured=True,
+            micro_batch_tokens=2048,
+            activation_checkpointing=False,
+        ),
+        resumed_from=(),
+        weights_sha256="5e" * 32,
+        findings=(),
     )
     return replace(trained, **changes)
 

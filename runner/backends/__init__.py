@@ -31,6 +31,27 @@ APPROACHES: dict[str, Vendor] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """This process's place among those that were started together: its number, how many they are, and its number on
+    this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+
+def place(environment: Mapping[str, str]) -> Place:
+    """The place that torchrun (Kubeflow's trainer, too) or srun gave this process; alone where neither did."""
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+        return Place(rank=rank, size=size, local=int(environment.get("LOCAL_RANK", rank)))
+    if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1:
+        rank, size = int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
+        return Place(rank=rank, size=size, local=int(environment["SLURM_LOCALID"]))
+    return Place()
+
+
 def load(approach: str) -> Backend:
     """The backend of an approach; raises RunnerError when a package it needs is not installed."""
     vendor = APPROACHES[approach]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -18,7 +20,11 @@ Side = Literal["base", "tuned"]
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """How to train. Lengths are in tokens, `batch_size` in rows for one optimizer step."""
+    """How to train. Lengths are in tokens, `batch_size` in rows for one optimizer step; None leaves it to the trainer.
+
+    `max_steps` and `batch_tokens` decide where they are given, and `epochs` and `batch_size` are not looked at.
+    `target_modules` None: every linear layer of the decoder's blocks. `early_stopping_patience` None: never.
+    """
 
     epochs: float
     learning_rate: float
@@ -33,11 +39,40 @@ class Hyperparameters:
     dropout: float
     target_modules: tuple[str, ...] | None
     top_layers: int | None = None
+    max_steps: int | None = None
+    batch_tokens: int | None = None
+    packing: bool = True
+    rslora: bool = False
+    dora: bool = False
+    neftune_alpha: float = 0.0
+    early_stopping_patience: int | None = None
+    eval_steps: int | None = None
+
+    def passes(self, num_rows: int, num_tokens: int) -> float:
+        """Passes over so many training rows and their tokens, where training is not stopped early: the epochs, or what
+        `max_steps` come to."""
+        if self.max_steps is None:
+            return self.epochs
+        return self.max_steps / max(1, self.steps_per_pass(num_rows, num_tokens))
+
+    def steps_per_pass(self, num_rows: int, num_tokens: int) -> int:
+        """Optimizer steps in a pass over so many rows and their tokens; a step has a row at least."""
+        if self.batch_tokens is None:
+            return math.ceil(num_rows / self.batch_size)
+        return min(num_rows, math.ceil(num_tokens / self.batch_tokens))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointPlan:
+    """How training is saved: every so many optimizer steps (None: by time), and how many checkpoints are kept."""
+
+    every_steps: int | None = None
+    keep: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
-    """All that a trainer needs; it never sees the manifest."""
+    """All that a trainer needs; it never sees the manifest. `processes` None: one for each GPU, and one without."""
 
     method: str
     hyperparameters: Hyperparameters
@@ -46,6 +81,8 @@ class TrainJob:
     work_dir: Path
     model_dir: Path
     seed: int
+    processes: int | None = None
+    checkpoint: CheckpointPlan = CheckpointPlan()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +141,24 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """Bytes of the device's memory (the machine's, where there is no GPU): what there was, what training was expected
+    to take, and the most it took; None is unknown. `measured`: a probe step confirmed the estimate. A micro-batch holds
+    at most `micro_batch_tokens`."""
+
+    available_bytes: int | None
+    estimate_bytes: int
+    peak_bytes: int | None
+    measured: bool
+    micro_batch_tokens: int
+    activation_checkpointing: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """What training left behind. `train_tokens` counts real tokens processed, `labelled_tokens` those with a loss."""
+    """What training left behind. `train_tokens` counts real tokens processed, `labelled_tokens` those with a loss;
+    `train_seconds` those of every attempt. `best_step` is the one whose weights these are; `resumed_from` the steps at
+    which an interrupted training went on."""
 
     method: str
     model_dir: str
@@ -114,14 +167,23 @@ class TrainedModel:
     dtype: str
     device: str
     num_steps: int
+    best_step: int
+    stopped_early: bool
+    epochs: float
     train_tokens: int
     labelled_tokens: int
     train_seconds: float
     tokens_per_second: float
     final_loss: float
-    dev_loss: float | None
+    dev_loss: float
     curve: tuple[CurvePoint, ...]
     moved_adapters: float
+    num_processes: int
+    strategy: str
+    memory: MemoryUse
+    resumed_from: tuple[int, ...]
+    weights_sha256: str
+    findings: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +222,11 @@ class Progress(Protocol):
 
 
 class Watch(Protocol):
-    """Where long work tells how far it is. `check` raises Interrupted when the run was asked to stop."""
+    """Where long work tells how far it is. `check` raises Interrupted when the run was asked to stop.
+
+    While the context `interruptible` is open, a request raises Interrupted without waiting for a `check`: at once, or
+    after a grace. It is for what may be cut short anywhere: what it leaves on disk must be whole, or known to be torn.
+    """
 
     def stage(self, name: str) -> None: ...
     def progress(self, label: str, total: int) -> Progress: ...
@@ -168,6 +234,7 @@ class Watch(Protocol):
     def log(self, values: Mapping[str, float], step: int) -> None: ...
     def send_curves_to(self, sink: Callable[[Mapping[str, float], int], None]) -> None: ...
     def check(self) -> None: ...
+    def interruptible(self, grace_seconds: float = 0.0) -> AbstractContextManager[None]: ...
 
 
 class Session(Protocol):
@@ -184,6 +251,7 @@ class Session(Protocol):
     def count_tokens(self, examples: Sequence[Example], watch: Watch) -> TokenCounts | None: ...
     def shorten(self, example: Example, max_length: int) -> Example | None: ...
     def mark(self, example: Example) -> list[Segment]: ...
+    def expected_memory(self, hyper: Hyperparameters, examples: Sequence[Example]) -> MemoryUse | None: ...
     def train(self, job: TrainJob, watch: Watch) -> TrainedModel: ...
     def complete(
         self,
@@ -226,9 +294,15 @@ class Embedder(Protocol):
 
 
 class Backend(Protocol):
-    """A module of this package that trains and serves."""
+    """A module of this package that trains and serves.
+
+    Where several processes were started together, rank 0 carries the run out: the others `follow` it, taking part in
+    what needs them, until it has `dismiss`ed them with its exit code.
+    """
 
     def check(self, model: str) -> list[Problem]: ...
     def open_session(self, model: str, method: str, cache: Path, watch: Watch) -> Session: ...
     def environment(self) -> Mapping[str, object]: ...
     def matmul_rate(self) -> float: ...
+    def follow(self, is_stopped: Callable[[], bool]) -> int: ...
+    def dismiss(self, exit_code: int) -> None: ...

@@ -8,7 +8,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -25,15 +25,17 @@ import torch
 import transformers
 
 from runner.backends.base import Session, Watch
+from runner.backends.local import launch, worker
+from runner.backends.local.device import compute_dtype
 from runner.backends.local.embedded import EMBEDDED, find_gguf, missing_package
-from runner.backends.local.load import LocalSession, compute_dtype
+from runner.backends.local.load import LocalSession
 from runner.backends.local.opening import split_revision
 from runner.errors import Problem
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
-PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes")
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes", "liger-kernel")
 
 
 def check(model: str) -> list[Problem]:
@@ -67,6 +69,16 @@ def check(model: str) -> list[Problem]:
 def open_session(model: str, method: str, cache: Path, watch: Watch) -> Session:
     """Loads the tokenizer at once and the weights when first needed."""
     return LocalSession(model=model, method=method, cache=cache, watch=watch)
+
+
+def follow(is_stopped: Callable[[], bool]) -> int:
+    """A rank but 0: takes part in the training, and ends with rank 0's exit code."""
+    return worker.follow(is_stopped)
+
+
+def dismiss(exit_code: int) -> None:
+    """Rank 0: lets the other ranks end."""
+    launch.meeting().dismiss(exit_code)
 
 
 def matmul_rate() -> float:

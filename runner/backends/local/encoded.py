@@ -32,11 +32,38 @@ SCHEMA = pa.schema(
 class EncodedRows(Sequence[Encoded]):
     """Rows of a memory-mapped Arrow file, in the order asked for."""
 
-    def __init__(self, dataset: Dataset, keys: np.ndarray, counts: TokenCounts, places: np.ndarray | None = None):
-        self._dataset = dataset
-        self._counts = counts
+    def __init__(self, path: Path, keys: np.ndarray, places: np.ndarray | None = None):
+        self._path = path
+        self._dataset = Dataset.from_file(str(path))
         self._keys = keys
         self._places = np.arange(len(keys)) if places is None else places
+        table = self._dataset.data
+        reasons = table.column("problem")
+        problems = {int(i): reasons[i].as_py() for i in np.flatnonzero(reasons.is_valid().to_numpy())}
+        self._counts = TokenCounts(
+            total=pa.compute.list_value_length(table.column("input_ids")).to_numpy(),
+            labelled=table.column("labelled").to_numpy(),
+            problems=problems,
+        )
+
+    @classmethod
+    def open(cls, saved: Mapping[str, str]) -> EncodedRows:
+        """The rows that `save` wrote down; other processes read them so."""
+        with np.load(saved["places"]) as held:
+            return cls(Path(saved["path"]), held["keys"], held["places"])
+
+    def save(self, path: Path) -> Mapping[str, str]:
+        """Writes down which rows of which file these are."""
+        np.savez(path, keys=self._keys, places=self._places)
+        return {"path": str(self._path.resolve()), "places": str(path.resolve())}
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for the rows: which, in what order, and how long in tokens."""
+        counts = self.counts
+        digest = hashlib.sha256(self._keys[self._places].tobytes())
+        digest.update(counts.total.tobytes() + counts.labelled.tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def counts(self) -> TokenCounts:
@@ -66,11 +93,7 @@ class EncodedRows(Sequence[Encoded]):
         found = np.minimum(np.searchsorted(self._keys, asked, sorter=order), len(order) - 1)
         places = order[found]
         known = bool((self._keys[places] == asked).all())
-        return EncodedRows(self._dataset, self._keys, self._counts, places) if known else None
-
-    def as_dataset(self) -> Dataset:
-        """The rows as the trainer takes them, still memory-mapped."""
-        return self._dataset.select_columns(["input_ids", "spans"]).select(self._places)
+        return EncodedRows(self._path, self._keys, places) if known else None
 
 
 def as_encoded(row: Mapping[str, Any]) -> Encoded:
@@ -94,13 +117,7 @@ def encode_rows(
                 raise
         os.chmod(part.name, 0o644)  # another user of the cache may read it
         os.replace(part.name, path)
-    dataset = Dataset.from_file(str(path))
-    table = dataset.data
-    lengths = pa.compute.list_value_length(table.column("input_ids")).to_numpy()
-    reasons = table.column("problem")
-    problems = {int(i): reasons[i].as_py() for i in np.flatnonzero(reasons.is_valid().to_numpy())}
-    counts = TokenCounts(total=lengths, labelled=table.column("labelled").to_numpy(), problems=problems)
-    return EncodedRows(dataset, keys, counts)
+    return EncodedRows(path, keys)
 
 
 def _write(part: Any, tokenizer: Any, examples: Sequence[Example], stop_ids: frozenset[int], watch: Watch) -> None:

@@ -13,8 +13,10 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria, Stopp
 
 from runner.backends.answers import KeptAnswers, key_of
 from runner.backends.base import HeldOutLoss, Reply, Sampling, Watch
+from runner.backends.local.attention import attention_for
 from runner.backends.local.encode import Encoded
-from runner.backends.local.pack import ATTENTION, MIN_SHARED, answer_losses, pack
+from runner.backends.local.head import answer_losses
+from runner.backends.local.pack import MIN_SHARED, pack
 from runner.conversation import Completion
 
 LOSS_ROWS = 8
@@ -25,7 +27,7 @@ def packed_rows(model: Any) -> Iterator[None]:
     """While open, the model reads packed rows (`pack`); outside, it attends as transformers does by itself."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     usual = base.config._attn_implementation
-    base.set_attn_implementation(ATTENTION)
+    base.set_attn_implementation(attention_for(base))
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from runner.backends.answers import KeptAnswers, key_of
 from runner.backends.base import (
     HeldOutLoss,
+    Hyperparameters,
+    MemoryUse,
     Sampling,
     Segment,
     Side,
@@ -25,10 +27,17 @@ from runner.backends.base import (
     Watch,
 )
 from runner.backends.local import generate, train
+from runner.backends.local.adapt import attach
+from runner.backends.local.deliver import read_outcome
+from runner.backends.local.device import compute_dtype
 from runner.backends.local.embedded import EMBEDDED, converted_folder
 from runner.backends.local.encode import mark, render, shorten
 from runner.backends.local.encoded import EncodedRows, encode_rows
+from runner.backends.local.kernels import use_kernels
+from runner.backends.local.launch import RankJob, lead, spawn
 from runner.backends.local.opening import describe_folder, split_revision, unavailable
+from runner.backends.local.ranks import ALONE, Ranks, placed
+from runner.backends.local.room import expect
 from runner.conversation import Completion, Example, Message
 from runner.errors import Exit, Problem, RunnerError
 
@@ -39,6 +48,7 @@ class LocalSession:
 
     def __init__(self, *, model: str, method: str, cache: Path, watch: Watch):
         self.method = method
+        self._reference = model
         name, self.revision = split_revision(model)
         self._watch = watch
         self.folder = str(converted_folder(name, cache, watch)) if name in EMBEDDED else name
@@ -48,6 +58,7 @@ class LocalSession:
             name, self.revision, config.to_dict(), EMBEDDED[name].license if name in EMBEDDED else None
         )
         self._cache = cache
+        self._config = config
         self._commit = getattr(config, "_commit_hash", None)
         self._rows: EncodedRows | None = None
         self._model: Any = None
@@ -69,10 +80,57 @@ class LocalSession:
         return mark(self._encoded([example])[0], self.tokenizer)
 
     def train(self, job: TrainJob, watch: Watch) -> TrainedModel:
-        """Trains on the job's rows; afterwards the session answers as base and as tuned."""
+        """Trains on the job's rows, or goes on where an earlier attempt was; afterwards the session answers as base
+        and as tuned."""
+        told = self._tell(job)
+        outcome = read_outcome(job.work_dir, told.name, job.model_dir)
+        if outcome:
+            watch.say("Trained by an earlier attempt; its files are as they were.")
+        else:
+            outcome = self._train(told, watch)
+        self._tuned_dir = job.model_dir
+        return outcome
+
+    def expected_memory(self, hyper: Hyperparameters, examples: Sequence[Example]) -> MemoryUse:
+        """What training on the examples should take, by a formula."""
+        counts = self._encoded(examples).counts
+        return expect(self._config, self.method, hyper, counts.total, counts.labelled)
+
+    def _tell(self, job: TrainJob) -> RankJob:
+        rows, dev = self._encoded(job.train), self._encoded(job.dev)
+        asked = (job.method, repr(job.hyperparameters), job.seed, *self._signature(), rows.fingerprint, dev.fingerprint)
+        return RankJob(
+            model=self._reference,
+            method=self.method,
+            cache=self._cache,
+            name=key_of(*asked)[:16],
+            job=job,
+            rows=rows,
+            dev=dev,
+        )
+
+    def _train(self, told: RankJob, watch: Watch) -> TrainedModel:
+        """Here, where one process is enough; else in processes of its own, or with those that were started with us."""
+        ranks = placed()
+        processes = told.job.processes or max(1, torch.cuda.device_count())
+        if ranks.size == 1 and processes == 1:
+            return self.train_rank(told, watch, ALONE)
+        self._model = None  # the ranks need its memory
+        gc.collect()
+        if ranks.size > 1:
+            return lead(told.write(), ranks, watch, lambda agreed, stop: self.train_rank(told, agreed, ranks, stop))
+        spawn(told.write(), processes, watch)
+        outcome = read_outcome(told.job.work_dir, told.name, told.job.model_dir)
+        assert outcome is not None, "ranks that end well leave what they trained"
+        return outcome
+
+    def train_rank(
+        self, told: RankJob, watch: Watch, ranks: Ranks, is_stopped: Callable[[], bool] = lambda: False
+    ) -> TrainedModel:
+        """This process's part of the training."""
         self._use("base")
-        self._model, outcome = train.train(self._weights(), self.tokenizer, self._encoded, job, watch)
-        self._tuned_dir, self._side = job.model_dir, "tuned"
+        self._model, outcome = train.train(self._weights(), self.tokenizer, told, watch, ranks, is_stopped)
+        self._side = "tuned"
         return outcome
 
     def complete(
@@ -103,13 +161,17 @@ class LocalSession:
     def _fingerprint(self, side: Side) -> str:
         """A name for the weights as they answer: the model's files, the tuned ones by content, their numbers, and the
         machine, which is what an answer's seconds are of."""
-        weights: list[object] = [self.folder, self._commit, _signature(Path(self.folder)), self.method == "qlora"]
+        weights: list[object] = self._signature()
         if side == "tuned":
             assert self._tuned_dir is not None, "only a trained session has a tuned side"
             weights += [_contents(path) for path in sorted(self._tuned_dir.glob("*.safetensors"))]
-        dtype = str(torch.float32 if self.method == "full" else compute_dtype())
+        dtype = str(compute_dtype())
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         return key_of(*weights, dtype, device, torch.__version__, transformers.__version__)[:16]
+
+    def _signature(self) -> list[object]:
+        """The base weights by name, commit and files."""
+        return [self.folder, self._commit, _signature(Path(self.folder)), self.method == "qlora"]
 
     def _encoded(self, examples: Sequence[Example]) -> EncodedRows:
         known = self._rows.select(examples) if self._rows else None
@@ -119,9 +181,16 @@ class LocalSession:
         return rows
 
     def _weights(self) -> Any:
+        """The one model in memory, of the side that is in use."""
         if self._model is None:
             self._watch.say(f"Loading {self.facts.name} ...")
-            self._model = _load_weights(self.folder, self.revision, self.method)
+            tuned = self._tuned_dir if self.method == "full" and self._side == "tuned" else None
+            source = (str(tuned), None) if tuned else (self.folder, self.revision)
+            with self._watch.interruptible():
+                self._model = _load_weights(*source, self.method)
+        if self._side == "tuned" and self.method != "full" and not hasattr(self._model, "disable_adapter"):
+            assert self._tuned_dir is not None, "only a trained session has a tuned side"
+            self._model = attach(self._model, self._tuned_dir)
         return self._model
 
     @contextlib.contextmanager
@@ -133,13 +202,10 @@ class LocalSession:
             yield model
 
     def _use(self, side: Side) -> None:
-        """For a full tune, puts the other side's weights into the one model; an adapter needs no such thing."""
+        """For a full tune, lets go of the other side's weights; an adapter is switched."""
         if self.method == "full" and side != self._side:
-            assert self._tuned_dir is not None, "only a trained session has a tuned side"
-            source = self.folder if side == "base" else str(self._tuned_dir)
             self._model = None
-            gc.collect()  # the trainer holds the old copy in cycles; let go of it before the new one comes
-            self._model = _load_weights(source, self.revision if side == "base" else None, self.method)
+            gc.collect()  # let go of the old copy before the new one comes
         self._side = side
 
     def _load_tokenizer(self, name: str) -> tuple[Any, Any]:
@@ -192,23 +258,8 @@ def _stop_ids(folder: str, revision: str | None, tokenizer: Any) -> frozenset[in
     return frozenset({tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])})
 
 
-def compute_dtype() -> torch.dtype:
-    """bf16 on a GPU and on processors with matrix units for it (AMX); elsewhere bf16 is slower than float32."""
-    if torch.cuda.is_available():
-        return torch.bfloat16
-    return torch.bfloat16 if "amx_bf16" in _cpu_flags() else torch.float32
-
-
-def _cpu_flags() -> set[str]:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return set(line.split())
-    return set()
-
-
 def _load_weights(folder: str, revision: str | None, method: str) -> Any:
-    dtype = torch.float32 if method == "full" else compute_dtype()  # bf16 swallows the small updates of a full tune
+    dtype = compute_dtype()
     quantization = None
     if method == "qlora":
         quantization = BitsAndBytesConfig(
@@ -217,7 +268,7 @@ def _load_weights(folder: str, revision: str | None, method: str) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    device = {"": 0} if torch.cuda.is_available() else {"": "cpu"}
+    device = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -238,6 +289,7 @@ def _load_weights(folder: str, revision: str | None, method: str) -> Any:
             ),
             Exit.INPUT_MISSING,
         ) from error
+    use_kernels(model)
     model.generation_config = GenerationConfig()  # its penalties and sampling would colour what should be greedy
     for layer in model.modules():
         # bitsandbytes repacks 4-bit weights when a model first answers on an AVX512-BF16 processor, and its product

@@ -1,272 +1,168 @@
-"""lora, qlora and full as one loop: TRL's trainer on rows that we tokenized, labelled and packed ourselves."""
+"""lora, qlora and full from a job to a delivered model: what is trained, in how much memory, step by step, and kept."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import PrinterCallback, TrainerCallback, set_seed
-from trl import SFTConfig, SFTTrainer
 
-from runner.backends.base import CurvePoint, Progress, TrainedModel, TrainJob, Watch
-from runner.backends.local import generate
-from runner.backends.local.encode import Encoded
-from runner.backends.local.encoded import EncodedRows, as_encoded
-from runner.backends.local.fused_lora import fuse
-from runner.backends.local.pack import answer_losses, pack
-from runner.conversation import Example
+from runner.backends.base import MemoryUse, TrainedModel, Watch
+from runner.backends.local.adapt import add_noise, check_attention, prepare, share_moved
+from runner.backends.local.checkpoints import Checkpoints
+from runner.backends.local.deliver import deliver_weights, weights_hash, write_outcome
+from runner.backends.local.device import compute_dtype
+from runner.backends.local.findings import resumed, training_findings
+from runner.backends.local.launch import RankJob
+from runner.backends.local.loop import Loop
+from runner.backends.local.memory import MemoryPlan, PeakMeter, halved, is_out_of_memory
+from runner.backends.local.ranks import Ranks, Strategy, check_strategy, shard, whole
+from runner.backends.local.room import find_room, recompute, remember
+from runner.backends.local.steps import make_steps
 from runner.errors import Exit, Problem, RunnerError
 
-DEV_LOOKS = 2
-
-
-class _PackedTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with our loss (labelled tokens only, over all of the step's tokens) and our dev loss."""
-
-    def __init__(self, *, dev: Sequence[Encoded], watch: Watch, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._dev = dev
-        self._watch = watch
-        self.model_accepts_loss_kwargs = True  # the loss below divides by the whole step's tokens itself
-        self._loss_shifts_labels = False  # our labels are those of the kept positions, already shifted
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> torch.Tensor:
-        losses = answer_losses(model, inputs)
-        return losses.sum() / (len(losses) if num_items_in_batch is None else num_items_in_batch)
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        metrics = {"eval_loss": generate.held_out_loss(self.model, self._dev, self._watch).mean}
-        self.model.train()
-        self.log(metrics)
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-
-class _Reporter(TrainerCallback):  # type: ignore[misc]
-    """Turns the trainer's log into progress, a curve, and an error when the loss is no number."""
-
-    def __init__(self, progress: Progress, watch: Watch, tokens_per_step: float):
-        self._progress = progress
-        self._watch = watch
-        self._tokens_per_step = tokens_per_step
-        self._started = time.perf_counter()
-        self.points: list[CurvePoint] = []
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        seconds = time.perf_counter() - self._started
-        facts: dict[str, float | str] = {"tok_s": round(self._tokens_per_step * state.global_step / seconds)}
-        for name in ("loss", "dev_loss"):
-            latest = next((v for p in reversed(self.points) if (v := getattr(p, name)) is not None), None)
-            if latest is not None:
-                facts[name] = round(latest, 4)
-        if state.global_step >= state.max_steps:
-            control.should_log = True  # else the last steps of a short run never reach the curve
-        self._progress.advance(1, **facts)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        logs = logs or {}
-        loss, dev_loss = logs.get("loss"), logs.get("eval_loss")
-        if loss is None and dev_loss is None:
-            return
-        for value in (loss, dev_loss, logs.get("grad_norm")):
-            if value is not None and not math.isfinite(value):
-                raise _diverged(state.global_step, args.learning_rate)
-        point = CurvePoint(
-            step=state.global_step, loss=loss, dev_loss=dev_loss, learning_rate=logs.get("learning_rate")
-        )
-        self.points.append(point)
-        names = {"train/loss": loss, "train/dev_loss": dev_loss, "train/learning_rate": point.learning_rate}
-        self._watch.log({k: v for k, v in names.items() if v is not None}, state.global_step)
+KEPT = "checkpoints"
 
 
 def train(
-    model: Any, tokenizer: Any, encode: Callable[[Sequence[Example]], EncodedRows], job: TrainJob, watch: Watch
+    model: Any, tokenizer: Any, told: RankJob, watch: Watch, ranks: Ranks, is_stopped: Callable[[], bool]
 ) -> tuple[Any, TrainedModel]:
-    """The trained model (an adapter around the same weights, or the weights themselves) and what training did.
+    """The trained model (an adapter around the same weights, or the weights themselves) and what training did; rank 0
+    leaves the model's files and, last, a note that the job is done.
 
-    Raises RunnerError when the loss stops being a number, and Interrupted when asked to stop.
+    Raises RunnerError when the loss stops being a number or memory is too small, and Interrupted, with a checkpoint
+    saved, when asked to stop.
     """
-    hyper = job.hyperparameters
-    rows, dev = encode(job.train), encode(job.dev)
-    _check_attention(model, int(max(rows.counts.total.max(), dev.counts.total.max())))
-    set_seed(job.seed)
-    if job.method != "full":
-        model = _with_adapter(model, job)
-    steps_per_epoch = math.ceil(len(rows) / hyper.batch_size)
-    num_steps = max(1, round(steps_per_epoch * hyper.epochs))
-    row_tokens = int(rows.counts.total.sum())
-    with watch.progress("train", num_steps) as progress:
-        reporter = _Reporter(progress, watch, row_tokens / steps_per_epoch)
-        trainer = _PackedTrainer(
-            dev=dev,
-            watch=watch,
+    job, hyper = told.job, told.job.hyperparameters
+    rows, dev = told.rows, told.dev
+    check_attention(model, int(max(rows.counts.total.max(), dev.counts.total.max())))
+    torch.manual_seed(job.seed)
+    if job.method == "full":
+        model.float()  # bf16 swallows the small updates of a full tune
+    model = prepare(model, job.method, hyper)
+    add_noise(model, hyper.neftune_alpha)
+    strategy = _strategy(job.method, ranks)
+    if strategy == "sharded":
+        shard(model, ranks)
+    check_strategy(model, ranks, strategy)
+    steps = make_steps(rows.counts.total, hyper, job.seed)
+    checkpoints = Checkpoints(job.work_dir / KEPT, told.name, job.checkpoint.keep)
+    with PeakMeter() as meter:
+        loop = Loop(
             model=model,
-            processing_class=tokenizer,
-            args=_arguments(job, num_steps),
-            train_dataset=rows.as_dataset(),
-            eval_dataset=dev.as_dataset(),
-            data_collator=lambda features: pack([as_encoded(f) for f in features]),
-            callbacks=[reporter],
+            rows=rows,
+            dev=dev,
+            steps=steps,
+            job=job,
+            checkpoints=checkpoints,
+            watch=watch,
+            ranks=ranks,
+            strategy=strategy,
+            is_stopped=is_stopped,
         )
-        trainer.remove_callback(PrinterCallback)
-        started = time.perf_counter()
-        with generate.packed_rows(model):
-            trainer.train()
-        seconds = time.perf_counter() - started
-    moved = _share_moved(model) if job.method != "full" else 1.0
-    _deliver(model, tokenizer, job.model_dir)
+        plan = find_room(loop, told, ranks)
+        loop.max_tokens = plan.micro_batch_tokens
+        plan = _run(loop, plan, int(rows.counts.total.max()), ranks)
+    if job.method == "full":
+        model.to(compute_dtype())
+    trained = _outcome(model, told, loop, plan, meter.bytes, ranks, strategy)
+    weights = None
+    if strategy == "sharded":
+        weights = {name: whole(value) for name, value in model.state_dict().items()}
+    if ranks.rank == 0:
+        deliver_weights(model, tokenizer, job.model_dir, weights)
+        trained = replace(trained, weights_sha256=weights_hash(job.model_dir))
+        write_outcome(job.work_dir, told.name, trained)
+        checkpoints.clear()
+    ranks.wait()
     model.eval()
-    losses = [p.loss for p in reporter.points if p.loss is not None]
-    dev_losses = [p.dev_loss for p in reporter.points if p.dev_loss is not None]
-    trained_tokens = round(row_tokens * num_steps / steps_per_epoch)
-    outcome = TrainedModel(
-        method=job.method,
-        model_dir=str(job.model_dir),
+    return model, trained
+
+
+def _strategy(method: str, ranks: Ranks) -> Strategy:
+    """An adapter is small enough to be had on every rank; a full tune's gradients and moments are not."""
+    if ranks.size == 1:
+        return "alone"
+    return "sharded" if method == "full" else "replicated"
+
+
+def _run(loop: Loop, plan: MemoryPlan, longest: int, ranks: Ranks) -> MemoryPlan:
+    """Trains to the end; where memory runs out on the way, in smaller micro-batches from the last step on, which
+    changes nothing but the rounding. Returns the plan that held.
+
+    A rank among several cannot do so alone: it notes what would fit and raises RunnerError (75).
+    """
+    while True:
+        try:
+            loop.run()
+            return plan
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        plan = halved(plan, longest)
+        remember(loop.job.work_dir, plan)
+        if ranks.size > 1:
+            raise RunnerError(
+                Problem(
+                    code="train/out-of-memory",
+                    what=f"The memory of rank {ranks.rank} was full.",
+                    fix="Run the same command again: it goes on from the last checkpoint, in smaller micro-batches.",
+                ),
+                Exit.INTERRUPTED,
+            )
+        recompute(loop.model, plan.activation_checkpointing)
+        loop.make_room(plan.micro_batch_tokens)
+
+
+def _outcome(
+    model: Any,
+    told: RankJob,
+    loop: Loop,
+    plan: MemoryPlan,
+    peak_bytes: int | None,
+    ranks: Ranks,
+    strategy: Strategy,
+) -> TrainedModel:
+    state, steps, counts = loop.state, loop.steps, told.rows.counts
+    losses = [point.loss for point in state.points if point.loss is not None]
+    looks = {point.step: point.dev_loss for point in state.points if point.dev_loss is not None}
+    best = state.best_step if state.best_step is not None else state.step
+    tokens = steps.tokens(0, state.step)
+    curve = tuple(state.points)
+    return TrainedModel(
+        method=told.method,
+        model_dir=str(told.job.model_dir),
         num_parameters=sum(p.numel() for p in model.parameters()),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
-        num_steps=num_steps,
-        train_tokens=trained_tokens,
-        labelled_tokens=round(int(rows.counts.labelled.sum()) * num_steps / steps_per_epoch),
-        train_seconds=seconds,
-        tokens_per_second=trained_tokens / seconds,
+        device=str(ranks.device),
+        num_steps=state.step,
+        best_step=best,
+        stopped_early=loop.stopped_early and state.step < steps.num_steps,
+        epochs=state.step / steps.per_epoch,
+        train_tokens=tokens,
+        labelled_tokens=sum(int(counts.labelled[steps.rows(step)].sum()) for step in range(state.step)),
+        train_seconds=state.seconds,
+        tokens_per_second=tokens / max(state.seconds, 1e-9),
         final_loss=losses[-1],
-        dev_loss=dev_losses[-1] if dev_losses else None,
-        curve=tuple(reporter.points),
-        moved_adapters=moved,
-    )
-    return model, outcome
-
-
-def _arguments(job: TrainJob, num_steps: int) -> SFTConfig:
-    hyper = job.hyperparameters
-    on_gpu = torch.cuda.is_available()
-    arguments = SFTConfig(
-        output_dir=str(job.work_dir),
-        max_steps=num_steps,
-        per_device_train_batch_size=hyper.batch_size,
-        learning_rate=hyper.learning_rate,
-        lr_scheduler_type=hyper.schedule,
-        warmup_steps=hyper.warmup,
-        weight_decay=hyper.weight_decay,
-        max_grad_norm=hyper.max_grad_norm,
-        optim="adamw_torch_fused",
-        bf16=False,  # the weights already have the number format they compute in
-        use_cpu=not on_gpu,
-        gradient_checkpointing=False,
-        logging_steps=10 if on_gpu else 1,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps",
-        eval_steps=max(1, num_steps // DEV_LOOKS),
-        eval_on_start=True,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=hyper.max_length,
-        seed=job.seed,
-        data_seed=job.seed,
-    )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # several visible GPUs would be driven by DataParallel
-    return arguments
-
-
-def _with_adapter(model: Any, job: TrainJob) -> Any:
-    hyper = job.hyperparameters
-    if job.method == "qlora":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    by_name = hyper.target_modules or hyper.top_layers  # PEFT takes layer numbers only beside names
-    config = LoraConfig(
-        r=hyper.rank,
-        lora_alpha=hyper.alpha,
-        lora_dropout=hyper.dropout,
-        target_modules=list(hyper.target_modules or _linear_names(model)) if by_name else "all-linear",
-        layers_to_transform=_top_layers(model, hyper.top_layers),
-        task_type="CAUSAL_LM",
-    )
-    try:
-        adapted = get_peft_model(model, config)
-    except ValueError as error:
-        raise RunnerError(
-            Problem(
-                code="hyperparameters/target-modules",
-                what=f"The adapter does not fit the model: {str(error).splitlines()[0]}",
-                fix="Correct hyperparameters.target_modules, or leave it out for all linear layers.",
-            ),
-            Exit.MANIFEST,
-        ) from error
-    fuse(adapted)
-    return adapted
-
-
-def _linear_names(model: Any) -> list[str]:
-    """The names of all linear layers but the LM head."""
-    head = model.get_output_embeddings()
-    return sorted(
-        {
-            name.rpartition(".")[2]
-            for name, m in model.named_modules()
-            if isinstance(m, torch.nn.Linear) and m is not head
-        }
-    )
-
-
-def _top_layers(model: Any, count: int | None) -> list[int] | None:
-    """The numbers of the last `count` layers; None for all of them."""
-    num_layers = model.config.get_text_config().num_hidden_layers
-    return None if count is None else list(range(max(0, num_layers - count), num_layers))
-
-
-def _check_attention(model: Any, longest: int) -> None:
-    """Refuses what packed attention would compute wrongly: a window shorter than the rows, or recurrent layers."""
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    reason = None
-    if window and longest > window:
-        reason = f"it attends to a window of {window} tokens and a row has {longest}"
-    elif kinds or getattr(config, "attn_logit_softcapping", None):
-        reason = "its layers are not plain attention (" + (", ".join(sorted(kinds)) or "soft-capped logits") + ")"
-    if reason:
-        raise RunnerError(
-            Problem(
-                code="model/attention",
-                what=f"This model cannot be trained on packed rows: {reason}.",
-                fix="Lower hyperparameters.max_length to the window, or choose another model.",
-            ),
-            Exit.MANIFEST,
-        )
-
-
-def _share_moved(model: Any) -> float:
-    """Share of adapter layers that training moved: a B matrix begins at zero, and one that stayed learned nothing."""
-    ends = [p for name, p in model.named_parameters() if "lora_B" in name]
-    return sum(bool(p.any()) for p in ends) / len(ends)
-
-
-def _deliver(model: Any, tokenizer: Any, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    for path in folder.iterdir():  # safetensors writes 0600; the next stage or another user must read it too
-        path.chmod(0o644)
-
-
-def _diverged(step: int, learning_rate: float) -> RunnerError:
-    return RunnerError(
-        Problem(
-            code="train/diverged",
-            what=f"The loss is no longer a number at step {step}, with learning rate {learning_rate:g}.",
-            fix="Lower hyperparameters.learning_rate (a tenth is a good next try).",
+        dev_loss=looks[best],
+        curve=curve,
+        moved_adapters=share_moved(model),
+        num_processes=ranks.size,
+        strategy=strategy,
+        memory=MemoryUse(
+            available_bytes=plan.available_bytes,
+            estimate_bytes=plan.estimate_bytes,
+            peak_bytes=peak_bytes,
+            measured=plan.measured,
+            micro_batch_tokens=plan.micro_batch_tokens,
+            activation_checkpointing=plan.activation_checkpointing,
         ),
-        Exit.MANIFEST,
+        resumed_from=tuple(state.resumed_from),
+        weights_sha256="",
+        findings=(
+            *training_findings(curve, best_step=best, stopped_early=loop.stopped_early, num_steps=steps.num_steps),
+            *resumed(state.resumed_from, loop.quarantined),
+        ),
     )

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from runner.backends.local.encode import Encoded
 from runner.backends.local.fused_lora import fuse
 from runner.backends.local.generate import packed_rows
-from runner.backends.local.pack import MIN_SHARED, answer_losses, pack, shared_prefix
+from runner.backends.local.head import answer_losses
+from runner.backends.local.pack import MIN_SHARED, pack, shared_prefix
 
 IGNORED = -100
 

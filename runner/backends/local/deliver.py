@@ -1,0 +1,84 @@
+"""The trained model as files: written once, proven by their hashes, and known again by a later attempt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.backends.base import CurvePoint, MemoryUse, TrainedModel
+from runner.errors import Problem, Where
+
+OUTCOME = "outcome.json"
+
+
+def deliver_weights(model: Any, tokenizer: Any, folder: Path, weights: Mapping[str, torch.Tensor] | None) -> None:
+    """Writes the adapter or the full weights, and the tokenizer with the template used in training, into an empty
+    folder; `weights` are given where the model itself holds only a part of them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model.save_pretrained(folder, state_dict=dict(weights) if weights else None)
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():  # safetensors writes 0600; the next stage or another user must read it too
+        path.chmod(0o644)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def weights_hash(folder: Path) -> str:
+    """The sha256 of a model's weights: of its safetensors files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(_digest(path).encode())
+    return digest.hexdigest()
+
+
+def write_outcome(folder: Path, name: str, trained: TrainedModel) -> None:
+    """Notes last of all that the job `name` is trained and what its files are."""
+    model = Path(trained.model_dir)
+    files = {path.name: [path.stat().st_size, _digest(path)] for path in sorted(model.iterdir())}
+    values = {"job": name, "files": files, "trained": asdict(trained)}
+    partial = folder / f".{OUTCOME}.partial"
+    with partial.open("w") as file:
+        file.write(json.dumps(values))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, folder / OUTCOME)
+
+
+def read_outcome(folder: Path, name: str, model: Path) -> TrainedModel | None:
+    """What an earlier attempt at the job trained; None where it did not end, or its files are not as they were."""
+    try:
+        values = json.loads((folder / OUTCOME).read_text())
+        if values["job"] != name:
+            return None
+        for file, (size, digest) in values["files"].items():
+            path = model / file
+            if path.stat().st_size != size or _digest(path) != digest:
+                return None
+        return _trained({**values["trained"], "model_dir": str(model)})
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _trained(values: Mapping[str, Any]) -> TrainedModel:
+    findings = (Problem(**{**finding, "where": Where(**finding["where"])}) for finding in values["findings"])
+    made = {
+        "curve": tuple(CurvePoint(**point) for point in values["curve"]),
+        "memory": MemoryUse(**values["memory"]),
+        "resumed_from": tuple(values["resumed_from"]),
+        "findings": tuple(findings),
+    }
+    return TrainedModel(**{**values, **made})
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,72 @@
+"""One of several processes that train together. `python -m torch.distributed.run ... -m runner.backends.local.worker`
+is what the runner itself starts; ranks that somebody else started come here too."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runner.backends.local.launch import (
+    PATIENCE_SECONDS,
+    RankJob,
+    RankWatch,
+    die_with_parent,
+    leave_status,
+    meeting,
+)
+from runner.backends.local.load import LocalSession
+from runner.backends.local.ranks import Ranks, joined, placed
+from runner.errors import Exit, RunnerError
+
+
+def run_rank(
+    path: Path, ranks: Ranks, watch: RankWatch, store: Any = None, is_stopped: Callable[[], bool] | None = None
+) -> None:
+    """Carries this rank's part of a job out; leaves a status file, and raises what went wrong."""
+    told = RankJob.read(path)
+    try:
+        with joined(ranks, store):
+            session = LocalSession(model=told.model, method=told.method, cache=told.cache, watch=watch)
+            session.train_rank(told, watch, ranks, is_stopped or (lambda: watch.asked))
+    except BaseException as error:
+        leave_status(path.parent, ranks.rank, error)
+        raise
+    leave_status(path.parent, ranks.rank, None)
+
+
+def main() -> int:
+    """The exit code of a rank that torchrun started."""
+    die_with_parent()
+    ranks = placed()
+    watch = RankWatch(ranks.rank, sys.stdout)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, watch.ask)
+    try:
+        run_rank(Path(sys.argv[1]), ranks, watch)
+    except RunnerError as error:
+        return int(error.exit_code)
+    return int(Exit.DONE)
+
+
+def follow(is_stopped: Callable[[], bool]) -> int:
+    """A rank that somebody else started, but rank 0: does its part of the training when rank 0 comes to it, and ends
+    with rank 0's exit code. A request to stop is rank 0's to answer, for as long as rank 0 lives."""
+    ranks, meet = placed(), meeting()
+    done = False
+    give_up = float("inf")
+    while (code := meet.end()) is None and time.monotonic() < give_up:
+        if not done and (path := meet.job()):
+            done = True
+            run_rank(path, ranks, RankWatch(ranks.rank, sys.stdout), meet.room, is_stopped)
+        if is_stopped():
+            give_up = min(give_up, time.monotonic() + PATIENCE_SECONDS)
+        time.sleep(0.05)
+    return int(Exit.INTERRUPTED) if code is None else code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
