@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runner.arms import make_arms
 from runner.attempt import identify
+from runner.backends.base import MemoryUse
 from runner.console import Console, table
 from runner.cost import Band, Estimate, check_budget, estimate_cost
 from runner.data import Dataset, Shown, prepare_data
@@ -46,7 +47,8 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
         console.line()
     console.problems([*dataset.findings, *problems])
     console.line(f"   every row's outcome, findings and leaks: {folder}")
-    estimate = estimate_cost(plan, dataset, backend.matmul_rate)
+    memory = session.expected_memory(plan.hyperparameters, dataset.train)
+    estimate = estimate_cost(plan, dataset, backend.matmul_rate, memory)
     console.line(console.paint("Cost", "bold"))
     console.line(table(list(_cost(estimate))))
     check_budget(plan, estimate)
@@ -123,6 +125,15 @@ def _cost(estimate: Estimate) -> Iterator[tuple[str, str]]:
     yield "tokens to train on", f"{estimate.train_tokens:,}"
     yield "hours", _band(estimate.hours)
     yield "dollars", _band(estimate.usd)
+    yield "memory", _memory(estimate.memory)
+
+
+def _memory(use: MemoryUse | None) -> str:
+    if use is None:
+        return "unknown"
+    there = "of an unknown amount" if use.available_bytes is None else f"of {use.available_bytes / 1e9:.1f} GB"
+    again = ", activations computed twice" if use.activation_checkpointing else ""
+    return f"{use.estimate_bytes / 1e9:.1f} GB {there}, {use.micro_batch_tokens:,} tokens at a time{again}"
 
 
 def _gate(plan: Plan, dataset: Dataset, scoring: Scoring, decision: Decision) -> Iterator[tuple[str, str]]:

@@ -80,7 +80,7 @@ def make_report(facts: Facts, status: Status, exit_code: Exit, started_at: str) 
 
 def all_problems(facts: Facts) -> list[Problem]:
     """What went wrong first, then every stage's findings; one told twice stays once, with its place."""
-    parts = (facts.data, facts.decision, facts.evaluation)
+    parts = (facts.data, facts.decision, facts.training, facts.evaluation)
     found = [*facts.problems, *(finding for part in parts if part for finding in part.findings)]
     return list(dict.fromkeys(_placed(problem, facts.manifest) for problem in found))
 

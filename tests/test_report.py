@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import ValidationError
 
 from runner.attempt import _exit_of_verdict, check_report
-from runner.backends.base import Segment
+from runner.backends.base import CurvePoint, Segment
 from runner.cost import estimate_cost
 from runner.data import Shown
 from runner.data.ledger import SourceTotals
@@ -136,10 +137,10 @@ def test_a_manifest_that_was_never_resolved_still_gives_the_run_its_name() -> No
 
 def test_numbers_that_are_none_become_null() -> None:
     facts = facts_up_to("training")
-    facts.training = trained_model(dev_loss=math.nan)
+    facts.training = trained_model(curve=(CurvePoint(step=1, loss=math.nan),))
     facts.environment = {"nested": [math.inf, -math.inf, 1.5, Path("a/b"), (1, None, True)]}
     made = report(facts, "failed")
-    assert made["training"]["dev_loss"] is None
+    assert made["training"]["curve"][0]["loss"] is None
     assert made["environment"] == {"nested": [None, None, 1.5, "a/b", [1, None, True]]}
 
 
@@ -172,6 +173,32 @@ def test_the_same_fault_in_two_rows_is_two_problems() -> None:
     facts = facts_up_to("plan")
     facts.problems.extend(faults)
     assert all_problems(facts) == faults
+
+
+def test_what_training_found_is_among_the_problems_with_its_place() -> None:
+    finding = Problem(
+        code="train/overfit", what="They parted.", where=Where(key="hyperparameters.epochs"), severity="warning"
+    )
+    facts = facts_up_to("evaluation")
+    facts.training = trained_model(findings=(finding,))
+    made = report(facts)
+    (listed,) = (problem for problem in made["problems"] if problem["code"] == "train/overfit")
+    assert facts.manifest is not None and listed["where"]["path"] == str(facts.manifest.path)
+    assert listed["where"]["line"] is not None and listed["what"] == "They parted."
+    assert [found["what"] for found in made["training"]["findings"]] == ["They parted."]
+
+
+def test_the_training_is_told_whole() -> None:
+    trained = trained_model(resumed_from=(1,), num_processes=4, strategy="sharded", stopped_early=True)
+    facts = facts_up_to("evaluation")
+    facts.training = trained
+    made = report(facts)["training"]
+    assert set(made) == set(read_schema("report")["properties"]["training"]["properties"])
+    assert made["memory"] == asdict(trained.memory)
+    assert (made["resumed_from"], made["strategy"], made["stopped_early"]) == ([1], "sharded", True)
+    facts.training = trained_model(strategy="alone together")
+    with pytest.raises(ValidationError, match="alone together"):
+        report(facts)
 
 
 def test_what_ended_the_run_stands_before_what_was_found_on_the_way() -> None:

@@ -15,22 +15,27 @@ from runner.render.classes import cells, confused, fits_matrix
 from runner.render.headline import make_headline
 from runner.render.lengths import length_chart
 from runner.render.scores import make_picture, other_metrics, side_title
+from runner.render.training import glance, known, memory_bar, processes
 from runner.render.units import read_units
-from runner.render.words import chance, count, duration, flatten, per_1000, percent, plain, price, usd
+from runner.render.words import chance, count, duration, flatten, per_1000, percent, plain, price, size, usd
 from runner.scoring import file_name
 
 __all__ = ["render_html"]
 
-FILTERS = (chance, count, duration, file_name, per_1000, percent, plain, price, side_title, usd)
+FILTERS = (chance, count, duration, file_name, per_1000, percent, plain, price, side_title, size, usd)
 FUNCTIONS = (
     cells,
     confused,
     fits_matrix,
     flatten,
+    glance,
+    known,
     length_chart,
     make_picture,
+    memory_bar,
     net_chart,
     other_metrics,
+    processes,
     reach,
     recommended,
     training_chart,

@@ -31,10 +31,27 @@ class Chart:
     height: float = PLOT_HEIGHT
 
 
-def training_chart(curve: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Training and dev loss by step; None when no loss was logged."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingChart(Chart):
+    """Losses by step, and in percent of the width where an interrupted training went on."""
+
+    resumed: tuple[float, ...]
+
+
+def training_chart(training: Mapping[str, Any]) -> TrainingChart | None:
+    """Training and dev loss by step, with the dev loss whose weights are used as a line of one point; None when no loss
+    was logged. The plot begins at zero unless the losses differ by less than half."""
+    curve = training["curve"]
     lines = {key: [(p["step"], p[key]) for p in curve if p[key] is not None] for key in ("loss", "dev_loss")}
-    return draw(lines, lambda value, decimals: f"{value:.{decimals}f}") if any(lines.values()) else None
+    lines["best"] = [point for point in lines["dev_loss"] if point[0] == training["best_step"]]
+    points = [point for line in lines.values() for point in line]
+    if not points:
+        return None
+    least, most = (end(loss for _, loss in points) for end in (min, max))
+    chart = draw(lines, lambda value, decimals: f"{value:.{decimals}f}", floor=least if 2 * least > most else 0.0)
+    last = max(step for step, _ in points) or 1
+    resumed = (round(100 * step / last, 2) for step in dict.fromkeys(training["resumed_from"]) if step <= last)
+    return TrainingChart(**vars(chart), resumed=tuple(resumed))
 
 
 def net_chart(roi: Mapping[str, Any]) -> Chart:
@@ -47,11 +64,12 @@ def net_chart(roi: Mapping[str, Any]) -> Chart:
     )
 
 
-def draw(lines: Mapping[str, Points], y_label: Callable[[float, int], str]) -> Chart:
-    """Scales lines into a plot that has zero on both axes; `y_label` gets a value and the decimals it needs."""
+def draw(lines: Mapping[str, Points], y_label: Callable[[float, int], str], floor: float = 0.0) -> Chart:
+    """Scales lines into a plot that begins at x zero and shows y `floor`; `y_label` gets a value and the decimals it
+    needs. A floor above zero leaves zero out."""
     xs, ys = ([p[i] for points in lines.values() for p in points] for i in (0, 1))
     right = max(xs) or 1.0
-    y_values = nice_ticks(min(0.0, *ys), max(0.0, *ys))
+    y_values = nice_ticks(min(floor, *ys), max(floor, *ys))
     low, span = y_values[0], y_values[-1] - y_values[0]
     decimals = max(0, -math.floor(math.log10(y_values[1] - low) + 1e-9))
 
@@ -66,7 +84,7 @@ def draw(lines: Mapping[str, Points], y_label: Callable[[float, int], str]) -> C
         lines={name: tuple(place(p) for p in _thin(points)) for name, points in lines.items()},
         x_ticks=tuple(Tick(at=place((x, 0.0))[0], label=f"{x:,.0f}") for x in x_values),
         y_ticks=tuple(Tick(at=y_at(y), label=y_label(y, decimals)) for y in y_values),
-        zero=y_at(0.0),
+        zero=y_at(max(0.0, low)),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+BINARY = ("KiB", "MiB", "GiB", "TiB")  # powers of 1,024
+
 
 def percent(share: float) -> str:
     """A share of 1 as a percentage with one decimal."""
@@ -50,6 +52,16 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in the largest unit of which there is one at least: 812 bytes, 1.5 MiB, 62.3 GiB."""
+    if num_bytes < 1024:
+        return f"{num_bytes:,.0f} byte{'' if num_bytes == 1 else 's'}"
+    power = 1
+    while power < len(BINARY) and round(num_bytes / 1024**power, 1) >= 1024:
+        power += 1
+    return f"{num_bytes / 1024**power:,.1f} {BINARY[power - 1]}"
 
 
 def chance(p_value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from runner.backends.base import Segment
 from runner.data import Shown, SplitReport
@@ -109,3 +110,29 @@ DATASET = make_dataset(
     shown=(SHOWN,),
     findings=(Problem(code="data/dropped", what="11 of 2,100 rows could not be used.", severity="warning"),),
 )
+DELIVERY: dict[str, Any] = {
+    "model_dir": "runs/quickstart-3f9c1d27ab/model",
+    "files": [
+        {"name": "adapter_config.json", "bytes": 1011, "sha256": "1a" * 32},
+        {"name": "adapter_model.safetensors", "bytes": 19_560_312, "sha256": "9c41f0e7a2b8d365" * 4},
+    ],
+    "merged_dir": "runs/quickstart-3f9c1d27ab/merged",
+    "checks": [
+        {
+            "form": form,
+            "num_rows": 75,
+            "loss_evaluated": 0.2312,
+            "loss_delivered": loss,
+            "score_evaluated": 0.5867,
+            "score_delivered": score,
+            "same_answers": same,
+            "agrees": True,
+        }
+        for form, loss, score, same in (("delivered", 0.2313, 0.5867, 75), ("merged", 0.2329, 0.5733, 74))
+    ],
+    "serve": [
+        {"name": "vLLM", "command": "vllm serve small --enable-lora --lora-modules quickstart=runs/quickstart/model"},
+        {"name": "transformers", "command": "transformers serve runs/quickstart/merged"},
+    ],
+    "card": "runs/quickstart-3f9c1d27ab/model/README.md",
+}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.render import render_html
 from runner.render.charts import MOST_POINTS, net_chart, nice_ticks, training_chart
-from tests.render.pages import Report, assert_sound, read_back, section
+from tests.render.pages import Report, assert_sound, read_back, section, words
 
 
 def test_the_net_runs_from_minus_the_investment_to_the_net_and_crosses_zero_at_payback(report: Report) -> None:
@@ -33,7 +35,7 @@ def test_any_investment_and_saving_can_be_drawn(report: Report, investment: floa
 
 def test_the_loss_curve_has_a_point_for_each_logged_loss(report: Report) -> None:
     curve = report["training"]["curve"]
-    chart = training_chart(curve)
+    chart = training_chart(report["training"])
     assert chart is not None
     for key in ("loss", "dev_loss"):
         logged = [point for point in curve if point[key] is not None]
@@ -43,15 +45,50 @@ def test_the_loss_curve_has_a_point_for_each_logged_loss(report: Report) -> None
 
 @pytest.mark.parametrize("points", [0, 1])
 def test_a_run_of_no_or_one_logged_step_is_still_sound(report: Report, points: int) -> None:
-    report["training"]["curve"] = report["training"]["curve"][:points]
+    logged = [point for point in report["training"]["curve"] if point["loss"] is not None]
+    report["training"]["curve"] = logged[:points]
     page = render_html(report)
     assert_sound(page)
     assert section(page, "training").count('<circle class="dot loss"') == points
 
 
+def test_the_step_whose_weights_are_used_is_marked_on_the_dev_loss(classes: Report) -> None:
+    chart = training_chart(classes["training"])
+    assert chart is not None
+    ((x, y),) = chart.lines["best"]
+    assert (x, read_back(chart, y)) == (50, pytest.approx(0.4102, abs=0.01))
+    found = re.findall(r'<circle class="dot best" cx="([\d.]+)%" cy="([\d.]+)" r="7"', render_html(classes))
+    assert [(float(cx), float(cy)) for cx, cy in found] == [(x, y)]
+
+
+def test_a_line_stands_where_an_interrupted_training_went_on(classes: Report) -> None:
+    classes["training"]["resumed_from"] = [48, 120, 120]
+    found = re.findall(r'<line class="line resumed" x1="([\d.]+)%" x2="([\d.]+)%"', render_html(classes))
+    assert found == [("30.0", "30.0"), ("75.0", "75.0")]
+    assert "went on after an interruption" in words(section(render_html(classes), "training"))
+    classes["training"]["resumed_from"] = []
+    assert "went on after an interruption" not in words(section(render_html(classes), "training"))
+
+
+@pytest.mark.parametrize(("losses", "whole"), [((3.0, 1.49), True), ((3.0, 1.51), False), ((0.0, 0.0), True)])
+def test_a_plot_of_losses_that_are_much_alike_does_not_begin_at_zero_and_says_so(
+    report: Report, losses: tuple[float, float], whole: bool
+) -> None:
+    curve = [{"step": i, "loss": loss, "dev_loss": loss, "learning_rate": 0.1} for i, loss in enumerate(losses)]
+    report["training"] |= {"curve": curve, "best_step": 1, "resumed_from": []}
+    chart = training_chart(report["training"])
+    assert chart is not None
+    assert [read_back(chart, y) for _, y in chart.lines["loss"]] == pytest.approx(losses, abs=0.02)
+    assert all(0 <= y <= chart.height for _, y in chart.lines["loss"])
+    assert (float(chart.y_ticks[0].label) == 0) is whole and chart.zero == chart.height
+    page = render_html(report)
+    assert_sound(page)
+    assert ("The plot does not begin at zero." in page) is not whole
+
+
 def test_a_long_curve_is_thinned_but_keeps_its_ends() -> None:
     curve = [{"step": step, "loss": 1 / step, "dev_loss": None} for step in range(1, 10_001)]
-    chart = training_chart(curve)
+    chart = training_chart({"curve": curve, "best_step": 10_000, "resumed_from": []})
     assert chart is not None
     points = chart.lines["loss"]
     assert len(points) <= MOST_POINTS + 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runner.render import render_html
+from tests.render.data import DELIVERY
 from tests.render.pages import ESCAPED, HOSTILE, Report, assert_sound, outline, problem
 
 
@@ -55,9 +56,32 @@ def in_gate(report: Report) -> None:
     report["gate"]["arms"][1] |= {"side": None, "left_out": HOSTILE}
 
 
+def in_training(report: Report) -> None:
+    report["training"] |= dict.fromkeys(("method", "model_dir", "dtype", "device", "weights_sha256"), HOSTILE)
+    report["training"]["findings"] = [problem(HOSTILE, fix=HOSTILE)]
+
+
+def in_delivery(report: Report) -> None:
+    files = [{"name": HOSTILE, "bytes": 5, "sha256": HOSTILE}]
+    serve = [{"name": HOSTILE, "command": HOSTILE}]
+    checks = [DELIVERY["checks"][0] | {"form": HOSTILE}]
+    paths = dict.fromkeys(("model_dir", "merged_dir", "card"), HOSTILE)
+    report["delivery"] = {**paths, "files": files, "serve": serve, "checks": checks}
+
+
 @pytest.mark.parametrize(
     ("spoil", "times"),
-    [(in_sample, 5), (in_problem, 4), (in_head, 4), (in_record, 5), (in_files, 6), (in_rows, 8), (in_gate, 8)],
+    [
+        (in_sample, 5),
+        (in_problem, 4),
+        (in_head, 4),
+        (in_record, 5),
+        (in_files, 6),
+        (in_rows, 8),
+        (in_gate, 8),
+        (in_training, 8),
+        (in_delivery, 9),
+    ],
 )
 def test_hostile_text_stays_text(report: Report, spoil: Callable[[Report], None], times: int) -> None:
     spoil(report)

@@ -73,7 +73,7 @@ def test_every_number_and_word_that_may_be_unknown_may_be_unknown_at_once(name: 
 
 def test_every_null_deep_inside_is_left_out_or_named(report: Report) -> None:
     report["model"] |= dict.fromkeys(("revision", "family", "num_parameters", "context_tokens", "license"))
-    report["training"]["dev_loss"] = None
+    report["training"]["memory"] |= dict.fromkeys(("available_bytes", "peak_bytes"))
     report["cost"]["estimate"] |= dict.fromkeys(("hours", "usd", "matmul_tflops"))
     report["cost"]["actual"]["usd"] = None
     for comparison in (report["evaluation"]["comparison"], *report["evaluation"]["comparisons"]):
@@ -111,8 +111,8 @@ def test_what_is_empty_has_no_heading(report: Report) -> None:
     report["data"]["split"]["classes"] = {}
     for side in ("questions", "answers"):
         report["data"]["diversity"][side]["openings"] = []
-    report["gate"]["findings"] = report["problems"] = report["evaluation"]["samples"] = []
-    report["gate"]["arms"] = []
+    report["training"]["findings"] = report["evaluation"]["samples"] = report["problems"] = []
+    report["gate"] |= {"findings": [], "arms": []}
     bare = render_html(report | {"timings": {}, "environment": {}, "tracking": {}})
     found = ["Problems and notes", "Why rows were dropped", "What was repaired", "Classes", "Answers to look at"]
     found += [f"Most frequent openings of {side}" for side in ("questions", "answers")]

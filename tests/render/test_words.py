@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.render.units import read_units
-from runner.render.words import chance, count, duration, per_1000, percent, plain, price, usd
+from runner.render.words import chance, count, duration, per_1000, percent, plain, price, size, usd
 from tests.render.pages import Report
 
 
@@ -41,6 +41,14 @@ from tests.render.pages import Report
         (per_1000(0.0604), "$0.060"),
         (per_1000(0.42), "$0.42"),
         (per_1000(1234.5), "$1,234.50"),
+        (size(0), "0 bytes"),
+        (size(1), "1 byte"),
+        (size(1023), "1,023 bytes"),
+        (size(1024), "1.0 KiB"),
+        (size(1024**2 - 1), "1.0 MiB"),
+        (size(1_600_000), "1.5 MiB"),
+        (size(84_301_971_456), "78.5 GiB"),
+        (size(3 * 1024**5), "3,072.0 TiB"),
         (chance(0.0004), "under 0.001"),
         (chance(0.0625), "0.062"),
         (chance(1.0), "1.000"),
