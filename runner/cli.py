@@ -256,6 +256,8 @@ def _summary(
         for values in report["problems"]
         if values["severity"] != "note"
     )
+    for line in (report.get("delivery") or {}).get("serve", ()):
+        console.line(f"serve   {line['command']}")
     console.line(f"report  {path / 'report.json'}")
     console.line(f"look    {path / 'report.html'}")
     console.line(f"next    {again if again_is_next else _next_command(report, path, again)}")

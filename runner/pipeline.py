@@ -1,4 +1,4 @@
-"""The lifecycle: manifest -> plan -> data -> cost -> gate -> train -> evaluate -> roi -> report."""
+"""The lifecycle: manifest -> plan -> data -> cost -> gate -> train -> evaluate -> export -> roi -> report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from runner.cost import check_budget, estimate_cost
 from runner.data import prepare_data
 from runner.errors import Refused
 from runner.evaluate import evaluate
+from runner.export import check_delivery, export
 from runner.gate import decide
 from runner.manifest import Manifest
 from runner.plan import make_plan
@@ -59,6 +60,11 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
 
     with world.stage("evaluate", run, facts):
         facts.evaluation = evaluate(plan, dataset, answerer, scoring, decision, run.folder("evaluation"))
+
+    with world.stage("export", run, facts):
+        assert facts.run_id is not None
+        facts.delivery = export(plan, dataset, facts.training, facts.evaluation, answerer, scoring, run, facts.run_id)
+        check_delivery(facts.delivery)
 
     with world.stage("roi", run, facts):
         facts.roi = compute_roi(plan, sum(facts.timings.values()) / 3600, facts.evaluation)

@@ -15,6 +15,7 @@ from runner.cost import Estimate
 from runner.data import Dataset
 from runner.errors import EXIT_CODES, Exit, Problem
 from runner.evaluate import Evaluation
+from runner.export import Delivery
 from runner.gate import Decision
 from runner.manifest import Manifest
 from runner.plan import Plan, without_secrets
@@ -36,6 +37,7 @@ class Facts:
     decision: Decision | None = None
     training: TrainedModel | None = None
     evaluation: Evaluation | None = None
+    delivery: Delivery | None = None
     roi: Roi | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
@@ -70,6 +72,7 @@ def make_report(facts: Facts, status: Status, exit_code: Exit, started_at: str) 
         "cost": _cost(facts) if facts.estimate else None,
         "training": to_json(facts.training) if facts.training else None,
         "evaluation": to_json(evaluation) if evaluation else None,
+        "delivery": to_json(facts.delivery) if facts.delivery else None,
         "roi": to_json(facts.roi) if facts.roi else None,
         "tracking": to_json(facts.tracking),
         "environment": to_json(facts.environment),

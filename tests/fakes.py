@@ -17,6 +17,7 @@ from runner.arms import sampling_of
 from runner.backends.base import (
     CurvePoint,
     Endpoint,
+    Form,
     HeldOutLoss,
     Hyperparameters,
     MemoryUse,
@@ -25,6 +26,7 @@ from runner.backends.base import (
     Reply,
     Sampling,
     Segment,
+    Session,
     Side,
     TokenCounts,
     TrainedModel,
@@ -216,7 +218,8 @@ class FakeWatch:
 class FakeSession:
     """A model whose answers and losses are written down, by side and by the last turn of the prompt; a question that
     is not written down is answered with `otherwise`. A token is a word. An arm's answers may be written down under
-    its name, and are then its own; `asked` are the prompts of each call, by arm or side."""
+    its name, and are then its own; `asked` are the prompts of each call, by arm or side. What its files give when they
+    are opened again is this session, unless `reopened` says something else of the form."""
 
     answers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     losses: Mapping[Side, Mapping[str, float]] = field(default_factory=dict)
@@ -227,6 +230,9 @@ class FakeSession:
     samplings: list[Sampling] = field(default_factory=list)
     asked: list[tuple[str, list[tuple[Message, ...]]]] = field(default_factory=list)
     jobs: list[TrainJob] = field(default_factory=list)
+    folder: str = "org/small"
+    reopened: Mapping[Form, FakeSession] = field(default_factory=dict)
+    opened: list[tuple[Form, Path]] = field(default_factory=list)
 
     def count_tokens(self, examples: Sequence[Example], watch: Watch) -> TokenCounts | None:
         if not self.has_tokenizer:
@@ -276,6 +282,28 @@ class FakeSession:
             )
             for prompt in prompts
         ]
+
+    def answer_anew(
+        self,
+        side: Side,
+        prompts: Sequence[Sequence[Message]],
+        num_rows: int,
+        sampling: Sampling,
+        watch: Watch,
+        tools: Sequence[str | None] = (),
+    ) -> Mapping[int, Completion]:
+        batches = -(-min(num_rows, len(prompts)) // sampling.batch_size)
+        first = range(len(prompts))[::-1][: batches * sampling.batch_size]  # not in the order in which prompts come
+        found = self.complete(side, [prompts[i] for i in first], sampling, watch, label=side)
+        return dict(zip(first, found, strict=True))
+
+    def merge(self, folder: Path, watch: Watch) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "model.safetensors").write_bytes(b"merged")
+
+    def reopen(self, form: Form, folder: Path) -> Session:
+        self.opened.append((form, folder))
+        return self.reopened.get(form, self)
 
     def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss:
         written = self.losses.get(side, {})

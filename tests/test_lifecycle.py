@@ -52,12 +52,15 @@ def test_one_command_carries_a_manifest_to_a_report(
     assert all(arm["side"]["num_rows"] == split["dev"] for arm in arms.values())
     assert report["gate"]["detectable"] is not None, "what the test rows can show is said before training"
     assert set(report["evaluation"]["sides"]) >= {"base", "tuned"}
+    (check,) = report["delivery"]["checks"]
+    assert check["agrees"] and check["same_answers"] == check["num_answers"] == 32
+    assert check["loss_delivered"] == pytest.approx(check["loss_evaluated"], abs=1e-6)
     assert report["evaluation"]["forgetting"]["num_probes"] > 50
     for name in arms:
         assert len((tmp_path / "out/gate" / f"{name}.jsonl").read_text().splitlines()) == split["dev"]
     assert report["training"]["curve"][-1]["step"] == report["training"]["num_steps"]
     assert report["roi"] is None
-    assert set(report["timings"]) == {"plan", "data", "cost", "gate", "train", "evaluate", "roi"}
+    assert set(report["timings"]) == {"plan", "data", "cost", "gate", "train", "evaluate", "export", "roi"}
     for name in ("base", "tuned"):
         answers = [
             json.loads(line) for line in (tmp_path / "out/evaluation" / f"{name}.jsonl").read_text().splitlines()

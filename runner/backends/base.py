@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Side = Literal["base", "tuned"]
+Form = Literal["adapter", "full", "merged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,9 +245,15 @@ class Session(Protocol):
     (earliest turns first, then the end of the answer); None: nothing of the answer would be left. `complete` takes the
     tools on offer for each prompt, where there are any, and what to call the work; what was answered once is kept, and
     not answered again.
+
+    `folder` is the base model as a server takes it: a hub id, or a path. `answer_anew` looks nothing up: it answers, by
+    the prompts' numbers, those of the batches that `complete` begins with until there are `num_rows`. `merge` folds the
+    trained adapter into the base weights; `reopen` gives a session whose tuned side comes from a folder's files alone.
+    After either, nothing of this session's weights is in memory.
     """
 
     facts: ModelFacts
+    folder: str
 
     def count_tokens(self, examples: Sequence[Example], watch: Watch) -> TokenCounts | None: ...
     def shorten(self, example: Example, max_length: int) -> Example | None: ...
@@ -262,7 +269,18 @@ class Session(Protocol):
         tools: Sequence[str | None] = (),
         label: str | None = None,
     ) -> list[Completion]: ...
+    def answer_anew(
+        self,
+        side: Side,
+        prompts: Sequence[Sequence[Message]],
+        num_rows: int,
+        sampling: Sampling,
+        watch: Watch,
+        tools: Sequence[str | None] = (),
+    ) -> Mapping[int, Completion]: ...
     def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss: ...
+    def merge(self, folder: Path, watch: Watch) -> None: ...
+    def reopen(self, form: Form, folder: Path) -> Session: ...
 
 
 class Chat(Protocol):

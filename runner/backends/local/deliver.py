@@ -26,6 +26,7 @@ def deliver_weights(model: Any, tokenizer: Any, folder: Path, weights: Mapping[s
     folder.mkdir(parents=True)
     model.save_pretrained(folder, state_dict=dict(weights) if weights else None)
     tokenizer.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's form with nothing filled in; the card comes with the scores
     for path in folder.iterdir():  # safetensors writes 0600; the next stage or another user must read it too
         path.chmod(0o644)
         with path.open("rb") as file:
@@ -36,14 +37,14 @@ def weights_hash(folder: Path) -> str:
     """The sha256 of a model's weights: of its safetensors files, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
-        digest.update(_digest(path).encode())
+        digest.update(file_hash(path).encode())
     return digest.hexdigest()
 
 
 def write_outcome(folder: Path, name: str, trained: TrainedModel) -> None:
     """Notes last of all that the job `name` is trained and what its files are."""
     model = Path(trained.model_dir)
-    files = {path.name: [path.stat().st_size, _digest(path)] for path in sorted(model.iterdir())}
+    files = {path.name: [path.stat().st_size, file_hash(path)] for path in sorted(model.iterdir())}
     values = {"job": name, "files": files, "trained": asdict(trained)}
     partial = folder / f".{OUTCOME}.partial"
     with partial.open("w") as file:
@@ -61,7 +62,7 @@ def read_outcome(folder: Path, name: str, model: Path) -> TrainedModel | None:
             return None
         for file, (size, digest) in values["files"].items():
             path = model / file
-            if path.stat().st_size != size or _digest(path) != digest:
+            if path.stat().st_size != size or file_hash(path) != digest:
                 return None
         return _trained({**values["trained"], "model_dir": str(model)})
     except (OSError, ValueError, LookupError, TypeError):
@@ -79,6 +80,7 @@ def _trained(values: Mapping[str, Any]) -> TrainedModel:
     return TrainedModel(**{**values, **made})
 
 
-def _digest(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """The sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -53,9 +53,28 @@ def complete(
     label: str,
     kept: KeptAnswers,
 ) -> list[Completion]:
-    """One greedy answer for each rendered prompt, in their order; batches are made of prompts of like length, padded on
-    the left, each prompt once. A batch whose answers are all kept is not answered again; batches are the same whether
-    some are kept or not, and in whatever order prompts come, since what stands beside a row can turn its rounding."""
+    """One greedy answer for each rendered prompt, in their order; a batch whose answers are all kept is not answered
+    again."""
+    answers = answer_batches(model, tokenizer, texts, sampling, stop_ids, watch, label, kept)
+    return [answers[i] for i in range(len(texts))]
+
+
+def answer_batches(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    sampling: Sampling,
+    stop_ids: frozenset[int],
+    watch: Watch,
+    label: str,
+    kept: KeptAnswers | None,
+    num_rows: int | None = None,
+) -> Mapping[int, Completion]:
+    """Greedy answers by the prompts' numbers: to all, or to those of the first batches until there are `num_rows`.
+
+    Batches are made of prompts of like length, padded on the left, each prompt once. They are the same whether some
+    answers are kept or not, however many are asked for, and in whatever order prompts come, since what stands beside a
+    row can turn its rounding."""
     model.eval()
     ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
     config = GenerationConfig(
@@ -65,11 +84,12 @@ def complete(
         pad_token_id=tokenizer.pad_token_id,
     )
     keys = [key_of(text, sampling.max_new_tokens, sampling.batch_size, sorted(stop_ids)) for text in texts]
-    answers = {key: reply.completion for key in keys if (reply := kept.get(key)) and reply.completion}
+    answers = {key: reply.completion for key in keys if kept and (reply := kept.get(key)) and reply.completion}
     order = sorted({key: i for i, key in enumerate(keys)}.values(), key=lambda i: (len(ids[i]), texts[i]))
+    begins = range(0, len(order) if num_rows is None else min(num_rows, len(order)), sampling.batch_size)
     shared: list[DynamicCache | None] = []
-    with watch.progress(label, len(order)) as progress:
-        for begin in range(0, len(order), sampling.batch_size):
+    with watch.progress(label, min(len(order), len(begins) * sampling.batch_size)) as progress:
+        for begin in begins:
             batch = order[begin : begin + sampling.batch_size]
             if any(keys[i] not in answers for i in batch):
                 started = time.perf_counter()
@@ -81,10 +101,11 @@ def complete(
                     for i, row in zip(batch, rows, strict=True)
                     if keys[i] not in answers
                 }
-                kept.put({key: Reply(completion=completion) for key, completion in new.items()})
+                if kept:
+                    kept.put({key: Reply(completion=completion) for key, completion in new.items()})
                 answers |= new
             progress.advance(len(batch))
-    return [answers[key] for key in keys]
+    return {i: answers[key] for i, key in enumerate(keys) if key in answers}
 
 
 def held_out_loss(model: Any, rows: Sequence[Encoded], watch: Watch, label: str | None = None) -> HeldOutLoss:

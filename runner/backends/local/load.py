@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from runner.backends.answers import KeptAnswers, key_of
 from runner.backends.base import (
+    Form,
     HeldOutLoss,
     Hyperparameters,
     MemoryUse,
@@ -28,18 +29,21 @@ from runner.backends.base import (
 )
 from runner.backends.local import generate, train
 from runner.backends.local.adapt import attach
-from runner.backends.local.deliver import read_outcome
+from runner.backends.local.deliver import read_outcome, weights_hash
 from runner.backends.local.device import compute_dtype
 from runner.backends.local.embedded import EMBEDDED, converted_folder
 from runner.backends.local.encode import mark, render, shorten
 from runner.backends.local.encoded import EncodedRows, encode_rows
 from runner.backends.local.kernels import use_kernels
 from runner.backends.local.launch import RankJob, lead, spawn
+from runner.backends.local.merge import fold, is_merged, write_merged
 from runner.backends.local.opening import describe_folder, split_revision, unavailable
 from runner.backends.local.ranks import ALONE, Ranks, placed
 from runner.backends.local.room import expect
 from runner.conversation import Completion, Example, Message
 from runner.errors import Exit, Problem, RunnerError
+
+WHOLE = ("full", "merged")  # whose tuned side is weights of its own; "merged" only answers
 
 
 class LocalSession:
@@ -144,19 +148,66 @@ class LocalSession:
     ) -> list[Completion]:
         """One greedy answer for each prompt, in their order."""
         with self._answering_as(side) as model:
-            offered = tools or [None] * len(prompts)
-            texts = [
-                render(self.tokenizer, prompt, tools=offer, answer_next=True)
-                for prompt, offer in zip(prompts, offered, strict=True)
-            ]
+            texts = self._rendered(prompts, tools)
             kept = KeptAnswers(self._cache / "answers", f"{side}-{self._fingerprint(side)}")
             name = f"{label or side} answers"
             return generate.complete(model, self.tokenizer, texts, sampling, self.stop_ids, watch, name, kept)
+
+    def answer_anew(
+        self,
+        side: Side,
+        prompts: Sequence[Sequence[Message]],
+        num_rows: int,
+        sampling: Sampling,
+        watch: Watch,
+        tools: Sequence[str | None] = (),
+    ) -> Mapping[int, Completion]:
+        """Answers of the batches that `complete` begins with, given anew, by the prompts' numbers."""
+        with self._answering_as(side) as model:
+            texts = self._rendered(prompts, tools)
+            name = f"{side} answers"
+            return generate.answer_batches(
+                model, self.tokenizer, texts, sampling, self.stop_ids, watch, name, None, num_rows
+            )
+
+    def _rendered(self, prompts: Sequence[Sequence[Message]], tools: Sequence[str | None]) -> list[str]:
+        offered = tools or [None] * len(prompts)
+        return [
+            render(self.tokenizer, prompt, tools=offer, answer_next=True)
+            for prompt, offer in zip(prompts, offered, strict=True)
+        ]
 
     def held_out_loss(self, side: Side, examples: Sequence[Example], watch: Watch) -> HeldOutLoss:
         """How surprised the model is by the expected answers, without sampling."""
         with self._answering_as(side) as model:
             return generate.held_out_loss(model, self._encoded(examples), watch, label=f"{side} loss")
+
+    def merge(self, folder: Path, watch: Watch) -> None:
+        """Writes the base weights with the delivered adapter folded in, unless the folder holds them already; lets go
+        of the weights. Raises RunnerError (74) when the disk has no room for them."""
+        assert self._tuned_dir is not None, "only a trained session has something to merge"
+        adapter = weights_hash(self._tuned_dir)
+        if is_merged(folder, adapter):
+            watch.say("Merged by an earlier attempt; its files are as they were.")
+            return
+        self._use("tuned")
+        model, self._model = self._weights(), None  # merged in place
+        merged = fold(model, self._tuned_dir, watch)
+        write_merged(merged, self.tokenizer, folder, adapter, watch)
+
+    def reopen(self, form: Form, folder: Path) -> LocalSession:
+        """A session whose tuned side, weights and tokenizer, comes from the folder's files; lets go of the weights."""
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        method = "merged" if form == "merged" else self.method
+        again = LocalSession(model=self._reference, method=method, cache=self._cache, watch=self._watch)
+        again.tokenizer = _delivered_tokenizer(folder)
+        source = (str(folder), None) if method in WHOLE else (again.folder, again.revision)
+        again.stop_ids = _stop_ids(*source, again.tokenizer)
+        again._tuned_dir = folder
+        return again
 
     def _fingerprint(self, side: Side) -> str:
         """A name for the weights as they answer: the model's files, the tuned ones by content, their numbers, and the
@@ -184,11 +235,14 @@ class LocalSession:
         """The one model in memory, of the side that is in use."""
         if self._model is None:
             self._watch.say(f"Loading {self.facts.name} ...")
-            tuned = self._tuned_dir if self.method == "full" and self._side == "tuned" else None
+            tuned = self._tuned_dir if self.method in WHOLE and self._side == "tuned" else None
             source = (str(tuned), None) if tuned else (self.folder, self.revision)
             with self._watch.interruptible():
                 self._model = _load_weights(*source, self.method)
-        if self._side == "tuned" and self.method != "full" and not hasattr(self._model, "disable_adapter"):
+            # Whatever is saved of the model must say where an answer ends, or a server goes on for ever.
+            stops = {"eos_token_id": sorted(self.stop_ids), "pad_token_id": self.tokenizer.pad_token_id}
+            self._model.generation_config = GenerationConfig(**stops)
+        if self._side == "tuned" and self.method not in WHOLE and not hasattr(self._model, "disable_adapter"):
             assert self._tuned_dir is not None, "only a trained session has a tuned side"
             self._model = attach(self._model, self._tuned_dir)
         return self._model
@@ -203,7 +257,7 @@ class LocalSession:
 
     def _use(self, side: Side) -> None:
         """For a full tune, lets go of the other side's weights; an adapter is switched."""
-        if self.method == "full" and side != self._side:
+        if self.method in WHOLE and side != self._side:
             self._model = None
             gc.collect()  # let go of the old copy before the new one comes
         self._side = side
@@ -236,6 +290,14 @@ class LocalSession:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer, config
+
+
+def _delivered_tokenizer(folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        fix = "Run the same command again: it trains anew where a file is not as it was."
+        raise unavailable("The delivered tokenizer", error, code="export/tokenizer", fix=fix) from error
 
 
 def _signature(folder: Path) -> list[str]:

@@ -1,0 +1,85 @@
+"""The adapter folded into the base weights: one model that any server takes, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from safetensors import SafetensorError
+
+from runner.backends.base import Watch
+from runner.backends.local.deliver import deliver_weights, file_hash
+from runner.backends.local.device import compute_dtype
+from runner.errors import Exit, Problem, RunnerError, Where
+
+NOTE = "MERGED.json"
+SPARE_BYTES = 64_000_000  # for the tokenizer, the card and the report
+
+
+def fold(model: Any, adapter: Path, watch: Watch) -> Any:
+    """The base model with the adapter of a folder folded in, in place, in the number format that it answered in.
+
+    A 4-bit base is first put into the values that it computes with: merged into the original weights, or quantised
+    once more, it would be another model than the one that was evaluated (peft#2321).
+    """
+    watch.say("Merging the adapter into the base weights ...")
+    watch.check()
+    base = model.unload()
+    if getattr(base, "is_quantized", False):
+        base = base.dequantize(dtype=compute_dtype())
+    watch.check()
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
+    watch.check()
+    return merged
+
+
+def write_merged(merged: Any, tokenizer: Any, folder: Path, adapter_sha256: str, watch: Watch) -> None:
+    """Writes the model and, last, a note of what its files are and which adapter they hold.
+
+    Raises RunnerError (74) when the disk has no room for them.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    _check_room(folder.parent, sum(p.numel() * p.element_size() for p in merged.parameters()) + SPARE_BYTES)
+    try:
+        deliver_weights(merged, tokenizer, folder, None)
+    except SafetensorError as error:  # which is what a full disk is to it
+        raise _no_room(folder, f"it could not be written: {error}") from error
+    watch.check()
+    files = {path.name: [path.stat().st_size, file_hash(path)] for path in sorted(folder.iterdir())}
+    partial = folder / f".{NOTE}.partial"
+    with partial.open("w") as file:
+        file.write(json.dumps({"adapter": adapter_sha256, "files": files}, indent=2))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, folder / NOTE)
+
+
+def is_merged(folder: Path, adapter_sha256: str) -> bool:
+    """Whether the folder holds this adapter merged, every file as it was written."""
+    try:
+        note = json.loads((folder / NOTE).read_text())
+        files = [(folder / name, size, digest) for name, (size, digest) in note["files"].items()]
+        same = all(path.stat().st_size == size and file_hash(path) == digest for path, size, digest in files)
+        return same and bool(note["adapter"] == adapter_sha256)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _check_room(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise _no_room(folder, f"it takes {num_bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free")
+
+
+def _no_room(folder: Path, why: str) -> RunnerError:
+    problem = Problem(
+        code="export/no-room",
+        what=f"There is no room for the merged model: {why}.",
+        where=Where(key="export.merge"),
+        fix="Free some space and run the same command again, or leave export.merge out.",
+    )
+    return RunnerError(problem, Exit.IO)

@@ -1,0 +1,95 @@
+"""What a run delivers, served by the line that it prints: a real server, asked over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.backends import load, open_chat
+from runner.backends.base import Endpoint, Sampling
+from runner.backends.local.load import LocalSession
+from runner.conversation import Message
+from runner.errors import Exit, Interrupted
+from tests.backends.test_serve import _wait_until_ready
+from tests.fakes import FakeWatch, read_lines
+from tests.test_lifecycle import run
+
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def served(command: str, folder: Path) -> Iterator[str]:
+    """The address of the server that a printed line starts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "hub").mkdir(parents=True)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    program, *words = shlex.split(command)
+    assert program == "transformers"
+    start = [sys.executable, "-c", "from transformers.cli.transformers import main; main()"]
+    more = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*start, *words, *more], env=environment, stdout=log, stderr=log)
+        try:
+            _wait_until_ready(f"http://127.0.0.1:{port}/health", process, folder / "log")
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def test_an_interrupted_export_is_taken_up_and_its_line_serves_what_was_evaluated(
+    write_experiment: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest = write_experiment(
+        num_rows=120,
+        export={"merge": True},
+        hyperparameters={"learning_rate": 1e-2},
+        gate={"policy": "skip", "reason": "a test"},
+        eval={"forgetting": {"measure": False}},
+    )
+
+    def stop(*_: object) -> None:
+        raise Interrupted("export")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalSession, "reopen", stop)
+        assert run(manifest, tmp_path / "out")[0] == Exit.INTERRUPTED
+    capsys.readouterr()
+    _, report = run(manifest, tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert report["status"] == "done"
+    assert "Trained by an earlier attempt" in printed
+    assert "Merged by an earlier attempt" in printed
+    delivery = report["delivery"]
+    assert [(check["form"], check["agrees"]) for check in delivery["checks"]] == [("adapter", True), ("merged", True)]
+    lines = {line["name"]: line["command"] for line in delivery["serve"]}
+    assert all(f"serve   {command}" in printed for command in lines.values())
+    evaluated = read_lines(tmp_path / "out/evaluation/tuned.jsonl")[:6]
+    prompts = [[Message(role=turn["role"], content=turn["content"]) for turn in row["input"]] for row in evaluated]
+    with served(lines["transformers serve"], tmp_path / "serve") as url:
+        chat = open_chat(Endpoint(base_url=url, model=delivery["merged_dir"], max_parallel=1), tmp_path / "kept", {})
+        replies = chat.complete(prompts, Sampling(max_new_tokens=24, batch_size=1), FakeWatch(), label="asking")
+    assert [reply.completion and reply.completion.text for reply in replies] == [row["output"] for row in evaluated]
+    base = load("lora").open_session(
+        json.loads(manifest.read_text())["approach"]["model"], "lora", tmp_path, FakeWatch()
+    )
+    plain = base.complete("base", prompts, Sampling(max_new_tokens=24, batch_size=1), FakeWatch())
+    assert [answer.text for answer in plain] != [row["output"] for row in evaluated], "the tuned model, not the base"
