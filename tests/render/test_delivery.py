@@ -21,7 +21,7 @@ def drawn(report: Report, **changes: Any) -> str:
 def test_the_files_were_loaded_again_and_say_what_came_of_it(report: Report) -> None:
     text = words(drawn(report))
     assert "✓ loaded again and re-scored: agrees" in text
-    assert "the model as delivered 75 75 58.7 % evaluated 58.7 % 0.2313 evaluated 0.2312 ✓ yes" in text
+    assert "base and adapter 75 75 75 58.7 % evaluated 58.7 % 0.2313 evaluated 0.2312 ✓ yes" in text
     assert "the merged weights 75 74 57.3 % evaluated 58.7 % 0.2329 evaluated 0.2312 ✓ yes" in text
     assert "The score is of exact match" in text
 

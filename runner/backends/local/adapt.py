@@ -113,6 +113,14 @@ def add_noise(model: Any, alpha: float) -> None:
         model.get_input_embeddings().register_forward_hook(noisy)
 
 
+def recompute(model: Any, wanted: bool) -> None:
+    """Whether the forward pass is repeated in the backward pass instead of being kept."""
+    if wanted:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_disable()
+
+
 def share_moved(model: Any) -> float:
     """Share of adapter layers that training moved: a B matrix begins at zero, and one that stayed learned nothing."""
     ends = [p for name, p in model.named_parameters() if "lora_B" in name]

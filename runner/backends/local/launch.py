@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistError, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from runner.backends.base import CheckpointPlan, Hyperparameters, Progress, TrainJob, Watch
 from runner.backends.local.encoded import EncodedRows
@@ -177,6 +177,13 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(SIGNAL_OF_PARENTS_DEATH, signal.SIGKILL)
 
 
+def has_torchrun() -> bool:
+    """Whether torchrun is still above us: it may have ended before the kernel knew that we are to end with it."""
+    with suppress(OSError):
+        return b"torch.distributed.run" in Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    return False
+
+
 def _follow_lines(process: subprocess.Popen[str], watch: Watch) -> Interrupted | None:
     """Shows what rank 0 tells until the processes have ended; passes a request to stop on to them."""
     lines: queue.Queue[str | None] = queue.Queue()
@@ -251,11 +258,18 @@ def leave_status(folder: Path, rank: int, error: BaseException | None) -> None:
     elif isinstance(error, RunnerError):
         problems = [{**vars(p), "where": vars(p.where)} for p in error.problems]
         status = {"outcome": "failed", "exit_code": int(error.exit_code), "problems": problems}
+    elif error is not None and _lost_another(error):
+        status = {"outcome": "alone"}
     elif error is not None:
         status = {"outcome": "bug", "what": f"{type(error).__name__}: {error}"}
     partial = folder / f".status-{rank}.json"
     partial.write_text(json.dumps(status))
     os.replace(partial, folder / f"status-{rank}.json")
+
+
+def _lost_another(error: BaseException) -> bool:
+    """Whether a rank failed because another one was gone: torch has a type of its own for that with NCCL only."""
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def _forget(folder: Path) -> None:
@@ -277,7 +291,7 @@ def _raise_outcome(folder: Path, num_processes: int, code: int, interrupted: Int
         return
     if interrupted is not None or any(status and status["outcome"] == "interrupted" for status in found):
         raise interrupted or Interrupted("train")
-    silent = [str(rank) for rank, status in enumerate(found) if status is None]
+    silent = [str(rank) for rank, status in enumerate(found) if status is None] or ["(unknown)"]
     raise RunnerError(
         Problem(
             code="train/rank-lost",

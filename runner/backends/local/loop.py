@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from runner.backends.base import CurvePoint, TrainJob, Watch
+from runner.backends.local.adapt import recompute
 from runner.backends.local.checkpoints import Checkpoints, Quarantined
 from runner.backends.local.device import compute_dtype
 from runner.backends.local.encoded import EncodedRows
@@ -33,7 +35,8 @@ T = TypeVar("T")
 
 @dataclass(kw_only=True)
 class State:
-    """Where training is; with the weights and the optimizer's moments it is all that a checkpoint has to hold."""
+    """Where training is; with the weights and the optimizer's moments it is all that a checkpoint has to hold. The
+    micro-batches belong to it: others would round otherwise."""
 
     step: int = 0
     seconds: float = 0.0
@@ -44,6 +47,8 @@ class State:
     unlogged_loss: float = 0.0
     unlogged_steps: int = 0
     resumed_from: list[int] = field(default_factory=list)
+    micro_batch_tokens: int = 0
+    activation_checkpointing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -71,18 +76,20 @@ class Loop:
         watch: Watch,
         ranks: Ranks,
         strategy: Strategy,
+        most_tokens: int | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
     ):
         self.model = model
         self.state = State()
         self.steps = steps
-        self.max_tokens = 0  # until it is known for how many there is room
+        self._has_begun = False
         self.job = job
         self._rows, self._dev = rows, dev
         self._labelled = rows.counts.labelled
         self._checkpoints = checkpoints
         self._watch, self._ranks, self._strategy = watch, ranks, strategy
         self._is_stopped = is_stopped
+        self._most_tokens = most_tokens or sys.maxsize
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         hyper = job.hyperparameters
         self._optimizer = torch.optim.AdamW(
@@ -101,8 +108,10 @@ class Loop:
 
         Raises Interrupted, with a checkpoint saved, when asked to stop, and RunnerError when the loss is no number.
         """
-        self._restore()
-        self._show_restored()
+        if not self._has_begun:
+            self._restore()
+            self._show_restored()
+            self._has_begun = True
         started, before = time.perf_counter(), self.state.seconds
         with self._watch.progress("train", self.steps.num_steps) as progress, self._computing():
             if self.state.step:
@@ -141,14 +150,19 @@ class Loop:
         """Checkpoints that were damaged."""
         return self._checkpoints.quarantined
 
-    def make_room(self, max_tokens: int) -> None:
+    def use_room(self, tokens: int, activation_checkpointing: bool) -> None:
+        """How many tokens a micro-batch holds from now on, and whether its activations are computed twice."""
+        self.state.micro_batch_tokens, self.state.activation_checkpointing = tokens, activation_checkpointing
+        recompute(self.model, activation_checkpointing)
+
+    def make_room(self, tokens: int, activation_checkpointing: bool) -> None:
         """After memory ran out in the middle of a step: lets go of it, saves the last whole step, and will go on from
         there in smaller micro-batches."""
         self._optimizer.zero_grad(set_to_none=False)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.max_tokens = max_tokens
+        self.use_room(tokens, activation_checkpointing)
         self.save()
 
     def save(self) -> None:
@@ -174,6 +188,7 @@ class Loop:
         if found is None:
             return
         self.state = State.of(found.state)
+        self.use_room(min(self.state.micro_batch_tokens, self._most_tokens), self.state.activation_checkpointing)
         self.state.resumed_from.append(found.step)
         self._saved_step = found.step
         self._put(found.tensors("weights"))
@@ -264,7 +279,7 @@ class Loop:
     def _micro_batches(self, rows: Any) -> Iterator[tuple[Any, float]]:
         """This rank's packs and what each counts. Where weights are sharded every rank has to go through the model
         equally often: one with fewer packs repeats a row that counts nothing."""
-        room = self.max_tokens if self.job.hyperparameters.packing else 0
+        room = self.state.micro_batch_tokens if self.job.hyperparameters.packing else 0
         shares = divide(rows, self.steps.lengths, self._ranks.size, room)
         mine = shares[self._ranks.rank]
         yield from ((some, 1.0) for some in mine)

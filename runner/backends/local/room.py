@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from runner.backends.base import Hyperparameters, MemoryUse
+from runner.backends.local.adapt import recompute
 from runner.backends.local.device import compute_dtype
 from runner.backends.local.launch import RankJob
 from runner.backends.local.loop import Loop
@@ -50,7 +51,7 @@ def find_room(loop: Loop, told: RankJob, ranks: Ranks) -> MemoryPlan:
         plan = probe(lambda tokens: _try(loop, lengths, tokens), plan, longest=longest, step_tokens=step_tokens)
         if plan.activation_checkpointing == before.activation_checkpointing:
             break  # measured, or nobody can measure here
-    tokens = max(longest, min(plan.micro_batch_tokens, _noted(told.job.work_dir) or plan.micro_batch_tokens))
+    tokens = max(longest, min(plan.micro_batch_tokens, noted(told.job.work_dir) or plan.micro_batch_tokens))
     return replace(plan, micro_batch_tokens=ranks.least(tokens))
 
 
@@ -113,20 +114,13 @@ def expect(config: Any, method: str, hyper: Hyperparameters, total: np.ndarray, 
     )
 
 
-def recompute(model: Any, wanted: bool) -> None:
-    """Whether the forward pass is repeated in the backward pass instead of being kept."""
-    if wanted:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        model.gradient_checkpointing_disable()
-
-
 def remember(folder: Path, plan: MemoryPlan) -> None:
     """Notes for later attempts what a run that ran out of memory should have kept to."""
     (folder / NOTE).write_text(json.dumps({"micro_batch_tokens": plan.micro_batch_tokens}))
 
 
-def _noted(folder: Path) -> int | None:
+def noted(folder: Path) -> int | None:
+    """What `remember` noted."""
     with suppress(OSError, ValueError, LookupError):
         return int(json.loads((folder / NOTE).read_text())["micro_batch_tokens"])
     return None

@@ -18,7 +18,7 @@ from runner.backends.local.launch import RankJob
 from runner.backends.local.loop import Loop
 from runner.backends.local.memory import MemoryPlan, PeakMeter, halved, is_out_of_memory
 from runner.backends.local.ranks import Ranks, Strategy, check_strategy, shard, whole
-from runner.backends.local.room import find_room, recompute, remember
+from runner.backends.local.room import find_room, noted, remember
 from runner.backends.local.steps import make_steps
 from runner.errors import Exit, Problem, RunnerError
 
@@ -59,10 +59,11 @@ def train(
             watch=watch,
             ranks=ranks,
             strategy=strategy,
+            most_tokens=noted(job.work_dir),
             is_stopped=is_stopped,
         )
         plan = find_room(loop, told, ranks)
-        loop.max_tokens = plan.micro_batch_tokens
+        loop.use_room(plan.micro_batch_tokens, plan.activation_checkpointing)
         plan = _run(loop, plan, int(rows.counts.total.max()), ranks)
     if job.method == "full":
         model.to(compute_dtype())
@@ -111,8 +112,7 @@ def _run(loop: Loop, plan: MemoryPlan, longest: int, ranks: Ranks) -> MemoryPlan
                 ),
                 Exit.INTERRUPTED,
             )
-        recompute(loop.model, plan.activation_checkpointing)
-        loop.make_room(plan.micro_batch_tokens)
+        loop.make_room(plan.micro_batch_tokens, plan.activation_checkpointing)
 
 
 def _outcome(
@@ -156,8 +156,8 @@ def _outcome(
             estimate_bytes=plan.estimate_bytes,
             peak_bytes=peak_bytes,
             measured=plan.measured,
-            micro_batch_tokens=plan.micro_batch_tokens,
-            activation_checkpointing=plan.activation_checkpointing,
+            micro_batch_tokens=state.micro_batch_tokens,
+            activation_checkpointing=state.activation_checkpointing,
         ),
         resumed_from=tuple(state.resumed_from),
         weights_sha256="",

@@ -15,6 +15,7 @@ from runner.backends.local.launch import (
     RankJob,
     RankWatch,
     die_with_parent,
+    has_torchrun,
     leave_status,
     meeting,
 )
@@ -41,6 +42,8 @@ def run_rank(
 def main() -> int:
     """The exit code of a rank that torchrun started."""
     die_with_parent()
+    if not has_torchrun():
+        return int(Exit.INTERRUPTED)
     ranks = placed()
     watch = RankWatch(ranks.rank, sys.stdout)
     for number in (signal.SIGTERM, signal.SIGINT):
