@@ -47,3 +47,12 @@ def test_the_page_about_evaluation_names_every_metric_every_arm_and_every_verdic
     assert set(gate["arms"]["items"]["enum"]) <= set(rows)
     assert {*get_args(GateVerdict)} - {"skipped"} <= set(re.findall(r"`([a-z_]+)`", page))
     assert {*get_args(Verdict)} <= set(rows)
+
+
+def test_the_page_about_training_names_every_hyperparameter_and_every_finding() -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    asked = read_schema("manifest")["properties"]["hyperparameters"]["properties"]
+    assert set(asked) <= set(re.findall(r"`([a-z_]+)`", page))
+    source = (ROOT / "runner" / "backends" / "local" / "findings.py").read_text(encoding="utf-8")
+    found = re.findall(r"^\| `(train/[a-z-]+)` \|", page, re.MULTILINE)
+    assert set(re.findall(r'"(train/[a-z-]+)"', source)) == set(found)

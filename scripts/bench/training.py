@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ class Clock:
     def stage(self, name: str) -> None: ...
     def say(self, line: str) -> None: ...
     def send_curves_to(self, sink: Any) -> None: ...
+    def interruptible(self, grace_seconds: float = 0.0) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def check(self) -> None: ...
 
 
