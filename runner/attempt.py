@@ -25,7 +25,7 @@ from runner.schema import read_schema
 from runner.world import World
 
 STATUSES: dict[type[RunnerError], Status] = {Refused: "refused", Interrupted: "interrupted"}
-PATIENCE = ("max_parallel", "timeout_seconds")
+PATIENCE = ("max_parallel", "timeout_seconds", "processes")
 # What changes no result; of the budget, the price of the machine does count, as the return rests on it.
 VOLATILE = ("description", "checkpoint", "tracking", "budget")
 
@@ -66,7 +66,8 @@ def identify(manifest: Manifest) -> str:
 
 
 def _without_patience(value: Any) -> Any:
-    """The values without how endpoints are waited for, which changes no answer."""
+    """The values without how endpoints are waited for, and over how many processes work is spread, which changes no
+    answer."""
     if isinstance(value, Mapping):
         return {key: _without_patience(item) for key, item in value.items() if key not in PATIENCE}
     return [_without_patience(item) for item in value] if isinstance(value, list) else value
@@ -100,6 +101,8 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
     except BaseException as error:
         failure = _as_ours(error, world.watch)
         status, exit_code = STATUSES.get(type(failure), "failed"), failure.exit_code
+        if exit_code == Exit.INTERRUPTED:
+            status = "interrupted"
         facts.problems.extend(failure.problems)
     _leave_report(run, facts, status, exit_code, started_at)  # first of all, should the tracker hang and we be killed
     facts.tracking = world.tracker.finish(facts, int(exit_code), world.watch)

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--json", type=Path)
         verb.add_argument("--model", help="a model folder in place of the embedded model")
         verb.add_argument("--toy", action="store_true", help=argparse.SUPPRESS)  # the GPU's code path on any machine
-        verb.add_argument("--batch", type=int, default=4 if name == "cpu-train" else 32, help="rows a step or a batch")
+        verb.add_argument("--batch", type=int, default=4 if name == "cpu-train" else 64, help="rows a step or a batch")
         verb.add_argument("--arm", action="append", choices=["trl-tuned"], default=[], help="a further arm")
         verb.add_argument("--prompts", type=int, default=64)
         verb.add_argument("--new-tokens", type=int, default=128)

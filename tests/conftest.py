@@ -20,8 +20,11 @@ TEMPLATE = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first; GPU tests are skipped loudly where there is no GPU."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first; long ones are skipped loudly unless asked for, GPU tests where there is no GPU."""
+    items.sort(key=lambda item: any(item.get_closest_marker(name) for name in ("slow", "long")))
+    for item in items:
+        if item.get_closest_marker("long") and not os.environ.get("RUNNER_LONG_TESTS"):
+            item.add_marker(pytest.mark.skip(reason="takes a minute or more: set RUNNER_LONG_TESTS=1"))
     if any(item.get_closest_marker("gpu") for item in items):
         import torch
 

@@ -140,13 +140,13 @@ def test_every_training_arm_of_the_cpu_runs_two_steps_on_the_same_tokens(tiny_mo
     assert found["ours"][0]["tokens"] == found["trl"][0]["tokens"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_evaluation_arms_answer_alike(tiny_model: Path) -> None:
     shown = run("cpu-eval", "--model", tiny_model, "--rounds", 1, "--prompts", 3, "--new-tokens", 4)
     assert "equal answers: 6 of 6" in shown and "): " in shown
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_gpus_parts_run_small_on_any_machine_and_need_no_further_packages(tmp_path: Path) -> None:
     file = tmp_path / "hide.py"
     file.write_text(WITHOUT_PACKAGES)
@@ -155,7 +155,7 @@ def test_the_gpus_parts_run_small_on_any_machine_and_need_no_further_packages(tm
     assert "ours, full" in shown and "GFLOP a token" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stock_trl_and_qlora_run_in_the_gpus_parts_too() -> None:
     pytest.importorskip("trl")
     pytest.importorskip("bitsandbytes")
@@ -164,7 +164,7 @@ def test_stock_trl_and_qlora_run_in_the_gpus_parts_too() -> None:
     assert "Error" not in shown and "not asked for" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("verb", ["gpu-train", "gpu-eval"])
 def test_without_a_gpu_the_gpus_figures_are_not_measured(verb: str) -> None:
     import torch

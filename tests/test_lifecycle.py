@@ -53,7 +53,7 @@ def test_one_command_carries_a_manifest_to_a_report(
     assert report["gate"]["detectable"] is not None, "what the test rows can show is said before training"
     assert set(report["evaluation"]["sides"]) >= {"base", "tuned"}
     (check,) = report["delivery"]["checks"]
-    assert check["agrees"] and check["same_answers"] == check["num_answers"] == 32
+    assert check["agrees"] and check["same_answers"] == check["num_answers"] == 46
     assert check["loss_delivered"] == pytest.approx(check["loss_evaluated"], abs=1e-6)
     assert report["evaluation"]["forgetting"]["num_probes"] > 50
     for name in arms:

@@ -46,8 +46,9 @@ def place(environment: Mapping[str, str]) -> Place:
     if "RANK" in environment and "WORLD_SIZE" in environment:
         rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
         return Place(rank=rank, size=size, local=int(environment.get("LOCAL_RANK", rank)))
-    if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1:
-        rank, size = int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
+    size = int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", 1)))
+    if "SLURM_STEP_ID" in environment and size > 1:
+        rank = int(environment["SLURM_PROCID"])
         return Place(rank=rank, size=size, local=int(environment["SLURM_LOCALID"]))
     return Place()
 

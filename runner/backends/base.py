@@ -158,8 +158,8 @@ class MemoryUse:
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
     """What training left behind. `train_tokens` counts real tokens processed, `labelled_tokens` those with a loss;
-    `train_seconds` those of every attempt. `best_step` is the one whose weights these are; `resumed_from` the steps at
-    which an interrupted training went on."""
+    `train_seconds` those of every attempt, up to its last checkpoint. `best_step` is the one whose weights these are;
+    `resumed_from` the steps at which an interrupted training went on."""
 
     method: str
     model_dir: str

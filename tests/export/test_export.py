@@ -57,7 +57,7 @@ def answering(loss: float = 1.0, **changed: str) -> FakeSession:
 
 
 def deliver(run: RunDirectory, session: FakeSession, *overrides: str, **more: Any) -> Delivery:
-    plan = make_test_plan(*overrides)
+    plan = make_test_plan("eval.batch_size=32", *overrides)
     dataset = make_dataset()
     watch = more.pop("watch", FakeWatch())
     answerer = make_answerer(plan, dataset, session)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from runner.backends.base import CurvePoint, MemoryUse, TrainedModel
 from runner.errors import Problem, Where
@@ -24,7 +25,10 @@ def deliver_weights(model: Any, tokenizer: Any, folder: Path, weights: Mapping[s
     folder; `weights` are given where the model itself holds only a part of them."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model.save_pretrained(folder, state_dict=dict(weights) if weights else None)
+    try:
+        model.save_pretrained(folder, state_dict=dict(weights) if weights else None)
+    except SafetensorError as error:  # which is what a full disk is to it
+        raise OSError(f"the model could not be written: {error}") from error
     tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's form with nothing filled in; the card comes with the scores
     for path in folder.iterdir():  # safetensors writes 0600; the next stage or another user must read it too

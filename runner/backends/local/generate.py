@@ -112,21 +112,21 @@ def held_out_loss(model: Any, rows: Sequence[Encoded], watch: Watch, label: str 
     """Mean nats per labelled token of each row, and over all tokens; `label` shows a progress bar."""
     model.eval()
     device = next(model.parameters()).device
-    means: list[float] = []
-    total, count = 0.0, 0
+    found: list[torch.Tensor] = []
+    sizes: list[int] = []
     shown = watch.progress(label, len(rows)) if label else contextlib.nullcontext()
     with shown as progress, torch.inference_mode(), packed_rows(model):
         for begin in range(0, len(rows), LOSS_ROWS):
             watch.check()
             some = rows[begin : begin + LOSS_ROWS]
-            batch = {key: value.to(device) for key, value in pack(some).items()}
-            for losses in answer_losses(model, batch).split(batch["row_sizes"].tolist()):
-                means.append(float(losses.mean()))
-                total += float(losses.sum())
-                count += len(losses)
+            batch = pack(some)
+            sizes += batch["row_sizes"].tolist()
+            found.append(answer_losses(model, {key: value.to(device) for key, value in batch.items()}))
             if progress:
                 progress.advance(len(some))
-    return HeldOutLoss(rows=tuple(means), mean=total / count, num_tokens=count)
+    losses = torch.cat(found).cpu().double()  # fetched once: nothing before waits for the device
+    means = tuple(float(part.mean()) for part in losses.split(sizes))
+    return HeldOutLoss(rows=means, mean=float(losses.mean()), num_tokens=len(losses))
 
 
 def _prefix_cache(model: Any, rows: list[list[int]]) -> DynamicCache | None:

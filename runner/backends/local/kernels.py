@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +16,14 @@ def use_kernels(model: Any) -> bool:
         return False
     with suppress(ImportError):
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
+        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
 
-        _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
+        if model.config.model_type not in MODEL_TYPE_TO_APPLY_LIGER_FN:
+            return False
+        try:
+            _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
+        except (AttributeError, TypeError) as error:  # a Liger that does not know these transformers yet
+            logging.getLogger(__name__).warning("Liger's layers are not used: %s", error)
+            return False
         return True
     return False

@@ -27,10 +27,13 @@ from runner.backends.local.encoded import EncodedRows
 from runner.backends.local.ranks import Ranks, joined, placed
 from runner.errors import Exit, Interrupted, Problem, RunnerError, Where
 
+FAREWELL_SECONDS = 5.0
+WORD_SECONDS = 2.0  # for a rank that failed to leave word
 MARK = '{"runner":'
 PATIENCE_SECONDS = 60.0  # from the request to stop until processes that do not end are ended
 MEETING_PORT = 29_400
 SIGNAL_OF_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG
+_LIBC = ctypes.CDLL(None)  # loaded before anything forks
 T = TypeVar("T")
 
 
@@ -155,9 +158,13 @@ def spawn(path: Path, num_processes: int, watch: Watch) -> None:
     Raises Interrupted when asked to stop (checkpoint saved), and what the ranks say went wrong.
     """
     folder = path.parent
-    _forget(folder)
+    forget(folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_processes))}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_processes)),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(round(PATIENCE_SECONDS)),  # else ranks are killed amid a long save
+    }
     with (folder / "ranks.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "-m", "runner.backends.local.worker", str(path)],
@@ -174,7 +181,7 @@ def spawn(path: Path, num_processes: int, watch: Watch) -> None:
 
 def die_with_parent() -> None:
     """Makes the kernel end this process with the one that started it."""
-    ctypes.CDLL(None).prctl(SIGNAL_OF_PARENTS_DEATH, signal.SIGKILL)
+    _LIBC.prctl(SIGNAL_OF_PARENTS_DEATH, signal.SIGKILL)
 
 
 def has_torchrun() -> bool:
@@ -202,7 +209,7 @@ def _follow_lines(process: subprocess.Popen[str], watch: Watch) -> Interrupted |
                 try:
                     watch.check()
                 except Interrupted as error:
-                    interrupted, give_up = error, time.monotonic() + PATIENCE_SECONDS
+                    interrupted, give_up = error, time.monotonic() + PATIENCE_SECONDS + 10
                     process.terminate()
             if time.monotonic() > give_up:
                 process.kill()
@@ -258,7 +265,7 @@ def leave_status(folder: Path, rank: int, error: BaseException | None) -> None:
     elif isinstance(error, RunnerError):
         problems = [{**vars(p), "where": vars(p.where)} for p in error.problems]
         status = {"outcome": "failed", "exit_code": int(error.exit_code), "problems": problems}
-    elif error is not None and _lost_another(error):
+    elif error is not None and lost_another(error):
         status = {"outcome": "alone"}
     elif error is not None:
         status = {"outcome": "bug", "what": f"{type(error).__name__}: {error}"}
@@ -267,12 +274,13 @@ def leave_status(folder: Path, rank: int, error: BaseException | None) -> None:
     os.replace(partial, folder / f"status-{rank}.json")
 
 
-def _lost_another(error: BaseException) -> bool:
+def lost_another(error: BaseException) -> bool:
     """Whether a rank failed because another one was gone: torch has a type of its own for that with NCCL only."""
     return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
-def _forget(folder: Path) -> None:
+def forget(folder: Path) -> None:
+    """Removes what the ranks of an earlier attempt left word of."""
     for path in folder.glob("status-*.json"):
         path.unlink()
 
@@ -362,9 +370,18 @@ def lead(path: Path, ranks: Ranks, watch: Watch, work: Callable[[Watch, Callable
     """Rank 0 of processes that somebody else started: hands the job out and takes part in it."""
     agreed = AgreedWatch(watch)
     meet = meeting()
+    forget(path.parent)
     meet.hand_out(path)
-    with joined(ranks, meet.room):
-        return work(agreed, agreed.is_stopped)
+    try:
+        with joined(ranks, meet.room):
+            return work(agreed, agreed.is_stopped)
+    except Exception as error:
+        if not lost_another(error):
+            raise
+        leave_status(path.parent, ranks.rank, error)
+        time.sleep(WORD_SECONDS)  # what the other one died of is worth more than that it did
+        _raise_outcome(path.parent, ranks.size, 1, None)
+        raise
 
 
 @functools.cache
@@ -377,14 +394,16 @@ class Meeting:
     """Where ranks that somebody else started (torchrun, Kubeflow, srun) wait for rank 0 to have a job for them."""
 
     def __init__(self, ranks: Ranks, environment: Mapping[str, str]):
+        self.ranks = ranks
         hosted = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        self.store = TCPStore(
+        whole = TCPStore(
             environment.get("MASTER_ADDR") or environment.get("SLURM_LAUNCH_NODE_IPADDR") or socket.gethostname(),
             int(environment.get("MASTER_PORT") or MEETING_PORT + int(environment.get("SLURM_JOB_ID", 0)) % 1000),
             ranks.size,
             is_master=ranks.rank == 0 and not hosted,
             timeout=timedelta(minutes=10),
         )
+        self.store = PrefixStore(environment.get("TORCHELASTIC_RESTART_COUNT", "0"), whole)  # torchrun keeps it
         self.room = PrefixStore("runner/train", self.store)
 
     def hand_out(self, path: Path) -> None:
@@ -392,8 +411,11 @@ class Meeting:
         self.store.set("runner/job", str(path.resolve()))
 
     def dismiss(self, exit_code: int) -> None:
-        """Rank 0: lets the others go, with the same exit code."""
+        """Rank 0: lets the others go, with the same exit code; the store may be ours, so they are waited for."""
         self.store.set("runner/end", str(exit_code))
+        give_up = time.monotonic() + FAREWELL_SECONDS
+        while self.store.add("runner/left", 0) < self.ranks.size - 1 and time.monotonic() < give_up:
+            time.sleep(0.02)
 
     def job(self) -> Path | None:
         """The others: the job, when there is one."""
@@ -401,4 +423,8 @@ class Meeting:
 
     def end(self) -> int | None:
         """The others: rank 0's exit code, when it has ended."""
-        return int(self.store.get("runner/end")) if self.store.check(["runner/end"]) else None
+        if not self.store.check(["runner/end"]):
+            return None
+        code = int(self.store.get("runner/end"))
+        self.store.add("runner/left", 1)
+        return code

@@ -119,8 +119,7 @@ class LocalSession:
         processes = told.job.processes or max(1, torch.cuda.device_count())
         if ranks.size == 1 and processes == 1:
             return self.train_rank(told, watch, ALONE)
-        self._model = None  # the ranks need its memory
-        gc.collect()
+        self._let_go()  # the ranks need its memory
         if ranks.size > 1:
             return lead(told.write(), ranks, watch, lambda agreed, stop: self.train_rank(told, agreed, ranks, stop))
         spawn(told.write(), processes, watch)
@@ -133,7 +132,8 @@ class LocalSession:
     ) -> TrainedModel:
         """This process's part of the training."""
         self._use("base")
-        self._model, outcome = train.train(self._weights(), self.tokenizer, told, watch, ranks, is_stopped)
+        model, outcome = train.train(self._weights(), self.tokenizer, told, watch, ranks, is_stopped)
+        self._model = None if self.method == "full" else model  # it may be sharded, and is not what is delivered
         self._side = "tuned"
         return outcome
 
@@ -197,10 +197,7 @@ class LocalSession:
 
     def reopen(self, form: Form, folder: Path) -> LocalSession:
         """A session whose tuned side, weights and tokenizer, comes from the folder's files; lets go of the weights."""
-        self._model = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self._let_go()
         method = "merged" if form == "merged" else self.method
         again = LocalSession(model=self._reference, method=method, cache=self._cache, watch=self._watch)
         again.tokenizer = _delivered_tokenizer(folder)
@@ -222,7 +219,10 @@ class LocalSession:
 
     def _signature(self) -> list[object]:
         """The base weights by name, commit and files."""
-        return [self.folder, self._commit, _signature(Path(self.folder)), self.method == "qlora"]
+        folder = Path(self.folder)
+        # An embedded model's folder is named after its contents, and lies in a cache that may be made anew.
+        own = [folder.name] if self.facts.name in EMBEDDED else [self.folder, _signature(folder)]
+        return [*own, self._commit, self.method == "qlora"]
 
     def _encoded(self, examples: Sequence[Example]) -> EncodedRows:
         known = self._rows.select(examples) if self._rows else None
@@ -255,11 +255,17 @@ class LocalSession:
         with model.disable_adapter() if adapter_off else contextlib.nullcontext():
             yield model
 
+    def _let_go(self) -> None:
+        """Gives the memory of the weights back, before others come."""
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def _use(self, side: Side) -> None:
         """For a full tune, lets go of the other side's weights; an adapter is switched."""
         if self.method in WHOLE and side != self._side:
-            self._model = None
-            gc.collect()  # let go of the old copy before the new one comes
+            self._let_go()
         self._side = side
 
     def _load_tokenizer(self, name: str) -> tuple[Any, Any]:

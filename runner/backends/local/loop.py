@@ -150,6 +150,11 @@ class Loop:
         """Checkpoints that were damaged."""
         return self._checkpoints.quarantined
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the ranks need one another for every pass."""
+        return self._strategy == "sharded"
+
     def use_room(self, tokens: int, activation_checkpointing: bool) -> None:
         """How many tokens a micro-batch holds from now on, and whether its activations are computed twice."""
         self.state.micro_batch_tokens, self.state.activation_checkpointing = tokens, activation_checkpointing
@@ -187,8 +192,10 @@ class Loop:
         found = self._in_turn(self._checkpoints.latest)
         if found is None:
             return
+        again = self.state.activation_checkpointing  # what this machine needs, whichever one saved
         self.state = State.of(found.state)
-        self.use_room(min(self.state.micro_batch_tokens, self._most_tokens), self.state.activation_checkpointing)
+        tokens = min(self.state.micro_batch_tokens, self._most_tokens)
+        self.use_room(tokens, self.state.activation_checkpointing or again)
         self.state.resumed_from.append(found.step)
         self._saved_step = found.step
         self._put(found.tensors("weights"))
@@ -259,10 +266,10 @@ class Loop:
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
         """On packed rows; weights that are trained themselves are kept in float32, and computed with in the machine's
-        own format."""
+        own format. Autocast must not keep copies: it would go on with those of weights that have since been updated."""
         lower = self.job.method == "full" and compute_dtype() != torch.float32
         with (
-            torch.autocast(self._ranks.device.type, dtype=compute_dtype(), enabled=lower),
+            torch.autocast(self._ranks.device.type, dtype=compute_dtype(), enabled=lower, cache_enabled=False),
             packed_rows(self.model),
         ):
             yield

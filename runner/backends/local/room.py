@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,12 @@ from runner.backends.local.launch import RankJob
 from runner.backends.local.loop import Loop
 from runner.backends.local.memory import (
     MemoryPlan,
+    PeakMeter,
     Shape,
     available_bytes,
     estimate,
     held_bytes,
+    is_out_of_memory,
     plan_memory,
     probe,
     shape_of,
@@ -42,16 +45,22 @@ def find_room(loop: Loop, told: RankJob, ranks: Ranks) -> MemoryPlan:
     longest = int(max(lengths.max(), told.dev.counts.total.max()))
     step_tokens = math.ceil(max(int(lengths[steps.rows(s)].sum()) for s in range(steps.per_epoch)) / ranks.size)
     shape = expected_shape(loop.model.config, told.method, told.job.hyperparameters)
-    plan = None
+    plan, note = None, noted(told.job.work_dir)
     while plan is None or not plan.measured:
-        again = plan.activation_checkpointing if plan else None
+        again = plan.activation_checkpointing if plan else True if note.get("activation_checkpointing") else None
         plan = _by_formula(shape, told, longest, step_tokens, ranks, again)
         recompute(loop.model, plan.activation_checkpointing)
         before = plan
-        plan = probe(lambda tokens: _try(loop, lengths, tokens), plan, longest=longest, step_tokens=step_tokens)
+        plan = probe(
+            lambda tokens: _try(loop, lengths, tokens, ranks),
+            plan,
+            longest=longest,
+            step_tokens=step_tokens,
+            meter=lambda: _AgreedMeter(ranks),
+        )
         if plan.activation_checkpointing == before.activation_checkpointing:
             break  # measured, or nobody can measure here
-    tokens = max(longest, min(plan.micro_batch_tokens, noted(told.job.work_dir) or plan.micro_batch_tokens))
+    tokens = max(longest, min(plan.micro_batch_tokens, note.get("micro_batch_tokens", plan.micro_batch_tokens)))
     return replace(plan, micro_batch_tokens=ranks.least(tokens))
 
 
@@ -72,7 +81,8 @@ def _by_formula(
     shape: Shape, told: RankJob, longest: int, step_tokens: int, ranks: Ranks, again: bool | None
 ) -> MemoryPlan:
     """What the formula says, the weights, gradients and moments that are there already counted once."""
-    counts, available, weight_bytes = told.rows.counts, available_bytes(), compute_dtype().itemsize
+    counts, weight_bytes = told.rows.counts, compute_dtype().itemsize
+    available = _agreed(available_bytes(), ranks, ranks.least)  # ranks that planned differently would wait for ever
     there = estimate(
         shape, told.method, tokens=0, labelled_tokens=0, weight_bytes=weight_bytes, activation_checkpointing=False
     )
@@ -85,7 +95,7 @@ def _by_formula(
         step_tokens=step_tokens,
         available=None if available is None else available // shared,
         weight_bytes=weight_bytes,
-        base_bytes=max(0, held_bytes() - there),
+        base_bytes=max(0, -ranks.least(-held_bytes()) - there),
         activation_checkpointing=again,
     )
     return replace(plan, optimizer_bytes=0)
@@ -116,19 +126,48 @@ def expect(config: Any, method: str, hyper: Hyperparameters, total: np.ndarray, 
 
 def remember(folder: Path, plan: MemoryPlan) -> None:
     """Notes for later attempts what a run that ran out of memory should have kept to."""
-    (folder / NOTE).write_text(json.dumps({"micro_batch_tokens": plan.micro_batch_tokens}))
+    held = {"micro_batch_tokens": plan.micro_batch_tokens, "activation_checkpointing": plan.activation_checkpointing}
+    (folder / NOTE).write_text(json.dumps(held))
 
 
-def noted(folder: Path) -> int | None:
-    """What `remember` noted."""
-    with suppress(OSError, ValueError, LookupError):
-        return int(json.loads((folder / NOTE).read_text())["micro_batch_tokens"])
-    return None
+def noted(folder: Path) -> Mapping[str, int]:
+    """What `remember` noted; empty where nothing was."""
+    with suppress(OSError, ValueError):
+        value = json.loads((folder / NOTE).read_text())
+        return value if isinstance(value, dict) else {}
+    return {}
 
 
-def _try(loop: Loop, lengths: np.ndarray, tokens: int) -> int:
-    """A pass over the longest rows, of at least so many tokens together; gives how many."""
+class _AgreedMeter(PeakMeter):
+    """The largest peak of all ranks."""
+
+    def __init__(self, ranks: Ranks):
+        super().__init__()
+        self._ranks = ranks
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self.bytes = _agreed(self.bytes, self._ranks, lambda value: -self._ranks.least(-value))
+
+
+def _agreed(value: int | None, ranks: Ranks, of: Callable[[int], int]) -> int | None:
+    """One value for all ranks; None where one of them does not know."""
+    (unknown,) = ranks.any(value is None)
+    return None if unknown or value is None else of(value)
+
+
+def _try(loop: Loop, lengths: np.ndarray, tokens: int, ranks: Ranks) -> int:
+    """A pass over the longest rows, of at least so many tokens together; gives how many. Raises where any rank's memory
+    is too small for it."""
     order = np.argsort(-lengths, kind="stable")
     some = order[: int(np.searchsorted(np.cumsum(lengths[order]), tokens)) + 1]
-    loop.try_out(some.tolist())
+    full = None
+    try:
+        loop.try_out(some.tolist())
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or loop.is_sharded:  # shards wait for one another within the pass
+            raise
+        full = str(error)
+    if ranks.any(full is not None)[0]:
+        raise torch.OutOfMemoryError(full or "another rank's memory was full")
     return int(lengths[some].sum())

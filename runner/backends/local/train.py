@@ -59,7 +59,7 @@ def train(
             watch=watch,
             ranks=ranks,
             strategy=strategy,
-            most_tokens=noted(job.work_dir),
+            most_tokens=noted(job.work_dir).get("micro_batch_tokens"),
             is_stopped=is_stopped,
         )
         plan = find_room(loop, told, ranks)

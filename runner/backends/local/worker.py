@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from runner.backends.local.launch import (
     die_with_parent,
     has_torchrun,
     leave_status,
+    lost_another,
     meeting,
 )
 from runner.backends.local.load import LocalSession
@@ -64,7 +66,12 @@ def follow(is_stopped: Callable[[], bool]) -> int:
     while (code := meet.end()) is None and time.monotonic() < give_up:
         if not done and (path := meet.job()):
             done = True
-            run_rank(path, ranks, RankWatch(ranks.rank, sys.stdout), meet.room, is_stopped)
+            with suppress(RunnerError):  # its status file tells it, and rank 0 what becomes of the run
+                try:
+                    run_rank(path, ranks, RankWatch(ranks.rank, sys.stdout), meet.room, is_stopped)
+                except Exception as error:
+                    if not lost_another(error):
+                        raise
         if is_stopped():
             give_up = min(give_up, time.monotonic() + PATIENCE_SECONDS)
         time.sleep(0.05)

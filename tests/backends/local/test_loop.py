@@ -413,3 +413,15 @@ def test_interruptions_are_a_note_and_damage_a_warning() -> None:
     assert (note.severity, warning.severity) == ("note", "warning")
     assert "1,000, 2,000" in note.what
     assert "checkpoint-000003" in warning.what and "its sha256 differs" in warning.what
+
+
+def test_weights_kept_in_float32_are_the_ones_computed_with_in_bf16(
+    train: Callable[..., TrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autocast keeps bf16 copies of weights unless told not to, and would go on with those of the first step."""
+    full = {"method": "full", "learning_rate": 3e-3, "epochs": 4}
+    exact = train_losses(train("exact", **full))
+    monkeypatch.setattr(loop, "compute_dtype", lambda: torch.bfloat16)
+    lower = train_losses(train("lower", **full))
+    assert exact[-1] < exact[0] - 0.5
+    assert lower == pytest.approx(exact, abs=0.1)
