@@ -127,7 +127,7 @@ def test_trl_gets_the_rows_of_a_step_in_our_order_with_the_labels_of_ours() -> N
     assert labels[:begin] == [-100] * begin and labels[begin:end] == ids[begin:end]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_training_arm_of_the_cpu_runs_two_steps_on_the_same_tokens(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("trl")
     file = tmp_path / "found.json"

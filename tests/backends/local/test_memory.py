@@ -205,7 +205,7 @@ for num_rows in (1, 2, 6):
 
 
 @on_cpu
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_real_process_needs_for_each_token_what_the_formula_says() -> None:
     config = LlamaConfig(
         vocab_size=8192,
