@@ -152,6 +152,7 @@ def test_a_primary_judge_that_cannot_be_asked_is_told_before_anything_is_spent(
     assert report["problems"][0]["fix"]
 
 
+@pytest.mark.long
 @AWAY
 @pytest.mark.parametrize("gate", [{}, WARN])
 def test_another_judge_that_cannot_be_asked_leaves_the_other_scores(
@@ -219,6 +220,7 @@ def call(manifest: Path, out: Path, cache: Path) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.long
 def test_a_killed_evaluation_sends_no_request_twice_and_gives_the_same_result(
     write_experiment: Write, tmp_path: Path
 ) -> None:
