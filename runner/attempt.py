@@ -15,6 +15,7 @@ from typing import Any
 from runner import __version__
 from runner.backends.base import Watch
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError
+from runner.files import sha256_of
 from runner.manifest import Manifest
 from runner.pipeline import run_lifecycle
 from runner.plan import model_reference, source_files, without_secrets
@@ -193,7 +194,6 @@ def _folder_signature(model: Path) -> list[str]:
 
 def _file_hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return "unreadable"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.files import write_whole
 
 STAGES = ("data", "gate", "train", "model", "merged", "evaluation", "wandb")
 KEPT = ("train", "model", "merged", "wandb")  # what the next attempt of the same run goes on from
@@ -103,13 +104,7 @@ class RunDirectory:
         """Writes a text file whole: a reader sees the old file or the new one, never a part."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        return path
+        return write_whole(path, text)
 
     def event(self, name: str, **facts: Any) -> None:
         """Adds one line to events.jsonl."""

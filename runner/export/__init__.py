@@ -16,6 +16,7 @@ from runner.evaluate import Evaluation
 from runner.export.card import CardFacts, make_card
 from runner.export.parts import Check, DeliveredFile, Delivery
 from runner.export.serve import ServeLine, serve_lines
+from runner.files import sha256_of
 from runner.plan import Plan
 from runner.rundir import RunDirectory
 from runner.scoring import Outside, Scoring, mean_of, score
@@ -57,27 +58,18 @@ def export(
     model_dir = Path(trained.model_dir)
     files = _list_files(model_dir)
     _check_weights(files, trained)
-    evaluated = _Evaluated(
-        rows=dataset.test,
-        replies=answerer.answer(None, dataset.test),
-        losses=session.held_out_loss("tuned", dataset.test, watch),
-    )
+    evaluated = _evaluated(dataset.test, answerer)
     forms: dict[Form, Path] = {"full" if plan.approach == "full" else "adapter": model_dir}
     if plan.export.merge:
         forms["merged"] = run.path / "merged"
         session.merge(forms["merged"], watch)
         files += _list_files(forms["merged"])
-    checks = []
-    for form, folder in forms.items():
-        watch.check()
-        checks.append(_check(form, folder, evaluated, plan, answerer, scoring))
-        watch.say(_told(checks[-1]))
-    merged_dir = forms.get("merged")
+    checks = tuple(_check(form, folder, evaluated, plan, answerer, scoring) for form, folder in forms.items())
     delivery = Delivery(
         model_dir=trained.model_dir,
         files=tuple(files),
-        merged_dir=str(merged_dir) if merged_dir else None,
-        checks=tuple(checks),
+        merged_dir=str(forms["merged"]) if "merged" in forms else None,
+        checks=checks,
         serve=(),
         card=None,
     )
@@ -101,6 +93,11 @@ def export(
     )
 
 
+def _evaluated(rows: Sequence[Example], answerer: Answerer) -> _Evaluated:
+    losses = answerer.session.held_out_loss("tuned", rows, answerer.watch)
+    return _Evaluated(rows=rows, replies=answerer.answer(None, rows), losses=losses)
+
+
 def check_delivery(delivery: Delivery) -> None:
     """Raises RunnerError where what is delivered is not what was evaluated: 74 when a file has changed since it was
     listed, 70 otherwise, which is a bug of ours."""
@@ -118,6 +115,7 @@ def check_delivery(delivery: Delivery) -> None:
 
 def _check(form: Form, folder: Path, evaluated: _Evaluated, plan: Plan, answerer: Answerer, scoring: Scoring) -> Check:
     """What the files of a folder give, beside what was evaluated."""
+    answerer.watch.check()
     again = answerer.session.reopen(form, folder)
     rows = evaluated.rows
     losses = again.held_out_loss("tuned", rows, answerer.watch)
@@ -147,7 +145,9 @@ def _check(form: Form, folder: Path, evaluated: _Evaluated, plan: Plan, answerer
         unscored=_why_unscored(scoring, first, second),
         agrees=False,
     )
-    return replace(check, agrees=_agrees(check, plan.eval.margin))
+    check = replace(check, agrees=_agrees(check, plan.eval.margin))
+    answerer.watch.say(_told(check))
+    return check
 
 
 def _score(side: _Evaluated, answerer: Answerer, scoring: Scoring) -> float | None:
@@ -207,9 +207,7 @@ def _list_files(folder: Path) -> list[DeliveredFile]:
 
 
 def _describe(path: Path) -> DeliveredFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return DeliveredFile(name=f"{path.parent.name}/{path.name}", bytes=path.stat().st_size, sha256=digest)
+    return DeliveredFile(name=f"{path.parent.name}/{path.name}", bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 def _is_as_listed(file: DeliveredFile, folders: dict[str, Path]) -> bool:

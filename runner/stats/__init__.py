@@ -7,7 +7,6 @@ from runner.stats.verdicts import (
     effective_rows,
     judge,
     minimum_detectable,
-    rows_for,
     rows_needed,
     rows_to_clear,
 )
@@ -24,7 +23,6 @@ __all__ = [
     "mean_interval",
     "minimum_detectable",
     "pooled_interval",
-    "rows_for",
     "rows_needed",
     "rows_to_clear",
     "sign_test",

@@ -63,14 +63,3 @@ def minimum_detectable(num_effective: float, margin: float, spread: float = 0.5)
     quantiles = stats.t.ppf((1 + CONFIDENCE) / 2, num_effective - 1) + stats.norm.ppf(POWER)
     gain = margin + float(quantiles) * spread / math.sqrt(num_effective)
     return gain if gain <= LARGEST_GAIN else None
-
-
-def rows_for(effect: float, margin: float, spread: float = 0.5) -> int | None:
-    """How many rows make a true gain of `effect` detectable with power 0.80; None when no number does."""
-    if not margin < effect <= LARGEST_GAIN:
-        return None
-    quantiles = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)
-    num_rows = max(2, math.ceil((float(quantiles) * spread / (effect - margin)) ** 2))  # Student's t asks for more
-    while (minimum_detectable(num_rows, margin, spread) or math.inf) > effect:
-        num_rows += 1
-    return num_rows

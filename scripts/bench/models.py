@@ -90,7 +90,7 @@ def quantised(model: Any) -> Any:
         small.weight = bnb.nn.Params4bit(
             layer.weight.data.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True
         )
-        small.support_avx512bf16_for_cpu = False  # its packed product has no gradient; see load._load_weights
+        small.support_avx512bf16_for_cpu = False  # its packed product has no gradient; see load.load_weights
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, small.to(device))
     model.is_loaded_in_4bit = True

@@ -28,7 +28,8 @@ def local_backend() -> Any:
 
     with _stood_in_for(DATA_STAGE_ONLY):
         from runner.backends import local
-        from runner.backends.local import launch, loop, train  # noqa: F401
+        from runner.backends.local import loop, train  # noqa: F401
+        from runner.backends.local.ranks import job  # noqa: F401
     return local
 
 

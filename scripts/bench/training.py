@@ -103,7 +103,7 @@ def ours_on_made_up(options: dict[str, Any], model: Any, rows: MadeUpRows) -> Re
     with tempfile.TemporaryDirectory() as folder:
         job = _job(options, (), Path(folder))
         job.work_dir.mkdir()
-        told = local.launch.RankJob(
+        told = local.ranks.job.RankJob(
             model="made up",
             method=options["method"],
             cache=Path(folder),
@@ -113,7 +113,7 @@ def ours_on_made_up(options: dict[str, Any], model: Any, rows: MadeUpRows) -> Re
             dev=_head(rows),
         )
         local.loop.LOG_STEPS_GPU = 1  # the loss of the first step is compared; it costs us a wait a step
-        _, trained = local.train.train(model, _NoTokenizer(), told, clock, local.load.ALONE, lambda: False)
+        _, trained = local.train.train(model, _NoTokenizer(), told, clock, local.session.ALONE, lambda: False)
     steps = _steps(rows.counts.total, job)
     tokens = [steps.tokens(step, step + 1) for step in range(steps.num_steps)]
     return timed(clock.times, tokens, clock.losses, options["warm"], **_memory(trained, clock.peak_bytes))

@@ -440,6 +440,7 @@ def test_check_is_content_with_any_sound_reply(tmp_path: Path, kind: str) -> Non
     with FakeServer(lists=False) as server:
         server.fail_next(kind)
         client(server, tmp_path).check()
+    assert len(server.chats) == 1
 
 
 def test_a_missing_key_is_said_before_anything_is_sent(tmp_path: Path) -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import shlex
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +17,13 @@ from runner.backends.base import Endpoint, Reply, Sampling
 from runner.conversation import Message
 from runner.errors import Exit, RunnerError
 from tests.fakes import FakeWatch
+from tests.serving import served
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("uvicorn", reason="the packages of transformers serve are not installed")
 
 SAMPLING = Sampling(max_new_tokens=12, batch_size=4)
 PROMPTS = [[Message(role="user", content=text)] for text in ("red", "green is a colour", "blue?", "and white, too")]
-READY_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -42,37 +38,8 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("serve")
-    (folder / "hub").mkdir()
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
-    code = "from transformers.cli.transformers import main; main()"
-    options = ["serve", str(model), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", code, *options], env=environment, stdout=log, stderr=log)
-        try:
-            _wait_until_ready(f"http://127.0.0.1:{port}/health", process, folder / "log")
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=1):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(log.read_text(errors="replace")[-2000:])
+    with served(shlex.join(["transformers", "serve", str(model)]), tmp_path_factory.mktemp("serve")) as address:
+        yield address
 
 
 def endpoint(url: str, model: Path) -> Endpoint:

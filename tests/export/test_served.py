@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shlex
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runner.backends import load, open_chat
 from runner.backends.base import Endpoint, Sampling
-from runner.backends.local.load import LocalSession
+from runner.backends.local.session import LocalSession
 from runner.conversation import Message
 from runner.errors import Exit, Interrupted
-from tests.backends.test_serve import _wait_until_ready
 from tests.fakes import FakeWatch, read_lines
+from tests.serving import served
 from tests.test_lifecycle import run
 
 pytestmark = pytest.mark.slow
-
-
-@contextlib.contextmanager
-def served(command: str, folder: Path) -> Iterator[str]:
-    """The address of the server that a printed line starts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (folder / "hub").mkdir(parents=True)
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
-    program, *words = shlex.split(command)
-    assert program == "transformers"
-    start = [sys.executable, "-c", "from transformers.cli.transformers import main; main()"]
-    more = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*start, *words, *more], env=environment, stdout=log, stderr=log)
-        try:
-            _wait_until_ready(f"http://127.0.0.1:{port}/health", process, folder / "log")
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def test_an_interrupted_export_is_taken_up_and_its_line_serves_what_was_evaluated(

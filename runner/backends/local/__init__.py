@@ -25,11 +25,12 @@ import torch
 import transformers
 
 from runner.backends.base import Session, Watch
-from runner.backends.local import launch, worker
+from runner.backends.local import worker
 from runner.backends.local.device import compute_dtype
 from runner.backends.local.embedded import EMBEDDED, find_gguf, missing_package
-from runner.backends.local.load import LocalSession
 from runner.backends.local.opening import split_revision
+from runner.backends.local.ranks.meeting import meeting
+from runner.backends.local.session import LocalSession
 from runner.errors import Problem
 
 transformers.utils.logging.set_verbosity_error()
@@ -78,7 +79,7 @@ def follow(is_stopped: Callable[[], bool]) -> int:
 
 def dismiss(exit_code: int) -> None:
     """Rank 0: lets the other ranks end."""
-    launch.meeting().dismiss(exit_code)
+    meeting().dismiss(exit_code)
 
 
 def matmul_rate() -> float:

@@ -17,6 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from runner.files import sha256_of
+
 COMMIT = "COMMIT.json"
 VERSION = 1
 MISSING = "it is missing"
@@ -86,14 +88,9 @@ def _file_fault(path: Path, size: int, digest: str, hashes: bool) -> str | None:
             return f"{path.name}: it is no plain file"
         if (actual := path.stat().st_size) != size:
             return f"{path.name}: it has {actual} bytes instead of {size}"
-        return f"{path.name}: its sha256 differs" if hashes and _sha256(path) != digest else None
+        return f"{path.name}: its sha256 differs" if hashes and sha256_of(path) != digest else None
     except OSError as error:
         return f"{path.name}: it cannot be read: {error.strerror}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -128,10 +125,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_commit(folder: Path, job: str, names: Iterable[str], *, step: int | None, needs: str | None) -> None:
     """Makes the folder and its files of these names count: in one instant, and with all of it on the disk before."""
-    files = {name: ((folder / name).stat().st_size, _sha256(folder / name)) for name in names}
+    files = {name: ((folder / name).stat().st_size, sha256_of(folder / name)) for name in names}
     _sync_folder(folder)
+    commit = Commit(name=folder.name, job=job, step=step, needs=needs, files=files)
     partial = folder / f".{COMMIT}.partial"
-    write_bytes(partial, Commit(name=folder.name, job=job, step=step, needs=needs, files=files).as_bytes())
+    write_bytes(partial, commit.as_bytes())
     os.replace(partial, folder / COMMIT)
     _sync_folder(folder)
     _sync_folder(folder.parent)

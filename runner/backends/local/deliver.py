@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from runner.backends.base import CurvePoint, MemoryUse, TrainedModel
 from runner.errors import Problem, Where
+from runner.files import are_as_noted, facts_of, sha256_of, write_whole
 
 OUTCOME = "outcome.json"
 
@@ -41,35 +42,24 @@ def weights_hash(folder: Path) -> str:
     """The sha256 of a model's weights: of its safetensors files, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
-        digest.update(file_hash(path).encode())
+        digest.update(sha256_of(path).encode())
     return digest.hexdigest()
 
 
 def write_outcome(folder: Path, name: str, trained: TrainedModel) -> None:
     """Notes last of all that the job `name` is trained and what its files are."""
-    model = Path(trained.model_dir)
-    files = {path.name: [path.stat().st_size, file_hash(path)] for path in sorted(model.iterdir())}
-    values = {"job": name, "files": files, "trained": asdict(trained)}
-    partial = folder / f".{OUTCOME}.partial"
-    with partial.open("w") as file:
-        file.write(json.dumps(values))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / OUTCOME)
+    values = {"job": name, "files": facts_of(Path(trained.model_dir)), "trained": asdict(trained)}
+    write_whole(folder / OUTCOME, json.dumps(values))
 
 
 def read_outcome(folder: Path, name: str, model: Path) -> TrainedModel | None:
     """What an earlier attempt at the job trained; None where it did not end, or its files are not as they were."""
     try:
         values = json.loads((folder / OUTCOME).read_text())
-        if values["job"] != name:
+        if values["job"] != name or not are_as_noted(model, values["files"]):
             return None
-        for file, (size, digest) in values["files"].items():
-            path = model / file
-            if path.stat().st_size != size or file_hash(path) != digest:
-                return None
         return _trained({**values["trained"], "model_dir": str(model)})
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
@@ -82,9 +72,3 @@ def _trained(values: Mapping[str, Any]) -> TrainedModel:
         "findings": tuple(findings),
     }
     return TrainedModel(**{**values, **made})
-
-
-def file_hash(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from runner.backends.base import Watch
 from runner.errors import Exit, Problem, RunnerError
+from runner.files import sha256_of
 
 CONVERTER_VERSION = 1
 DONE = "CONVERTED"
@@ -65,7 +65,7 @@ def converted_folder(name: str, cache: Path, watch: Watch) -> Path:
     gguf = find_gguf(model)
     if gguf is None:
         raise RunnerError(missing_package(name), Exit.INPUT_MISSING)
-    folder = cache / "models" / f"{name}-{_digest(gguf)}-v{CONVERTER_VERSION}"
+    folder = cache / "models" / f"{name}-{sha256_of(gguf)[:12]}-v{CONVERTER_VERSION}"
     if (folder / DONE).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,3 @@ def _convert(gguf: Path, target: Path, advance: Callable[[], None]) -> None:
     plain.load_state_dict(packed.state_dict())
     plain.save_pretrained(target)
     advance()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -14,12 +16,18 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria, Stopp
 from runner.backends.answers import KeptAnswers, key_of
 from runner.backends.base import HeldOutLoss, Reply, Sampling, Watch
 from runner.backends.local.attention import attention_for
+from runner.backends.local.cache import make_cache
 from runner.backends.local.encode import Encoded
 from runner.backends.local.head import answer_losses
+from runner.backends.local.memory import is_out_of_memory
 from runner.backends.local.pack import MIN_SHARED, pack
 from runner.conversation import Completion
 
 LOSS_ROWS = 8
+# Keys and values of a batch: longer rows get more of the processor's time from padding and memory than they save in
+# weights that are read once; on a GPU they have to fit beside the weights.
+BATCH_TOKENS = {"cpu": 20_480, "cuda": 131_072}
+PREFILL_TOKENS = 2_048  # read at once; the activations of more would not fit
 
 
 @contextlib.contextmanager
@@ -72,9 +80,9 @@ def answer_batches(
 ) -> Mapping[int, Completion]:
     """Greedy answers by the prompts' numbers: to all, or to those of the first batches until there are `num_rows`.
 
-    Batches are made of prompts of like length, padded on the left, each prompt once. They are the same whether some
-    answers are kept or not, however many are asked for, and in whatever order prompts come, since what stands beside a
-    row can turn its rounding."""
+    Each prompt is answered once, beside those of like length. What stands beside a row can turn its rounding, so the
+    batches are the same whether some answers are kept or not, however many are asked for, and in whatever order prompts
+    come."""
     model.eval()
     ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
     config = GenerationConfig(
@@ -86,14 +94,15 @@ def answer_batches(
     keys = [key_of(text, sampling.max_new_tokens, sampling.batch_size, sorted(stop_ids)) for text in texts]
     answers = {key: reply.completion for key in keys if kept and (reply := kept.get(key)) and reply.completion}
     order = sorted({key: i for i, key in enumerate(keys)}.values(), key=lambda i: (len(ids[i]), texts[i]))
-    begins = range(0, len(order) if num_rows is None else min(num_rows, len(order)), sampling.batch_size)
+    batches = _batches(order, [len(row) for row in ids], sampling, next(model.parameters()).device.type)
+    sizes = list(itertools.accumulate(map(len, batches), initial=0))
+    asked = sum(size < num_rows for size in sizes[:-1]) if num_rows is not None else len(batches)
     shared: list[DynamicCache | None] = []
-    with watch.progress(label, min(len(order), len(begins) * sampling.batch_size)) as progress:
-        for begin in begins:
-            batch = order[begin : begin + sampling.batch_size]
+    with watch.progress(label, sizes[asked]) as progress:
+        for batch in batches[:asked]:
             if any(keys[i] not in answers for i in batch):
                 started = time.perf_counter()
-                shared = shared or [_prefix_cache(model, ids)]
+                shared = shared or [_prefix_cache(model, ids, sampling.max_new_tokens)]
                 rows = _generate(model, [ids[i] for i in batch], config, shared[0], watch)
                 seconds = (time.perf_counter() - started) / len(batch)
                 new = {
@@ -106,6 +115,19 @@ def answer_batches(
                 answers |= new
             progress.advance(len(batch))
     return {i: answers[key] for i, key in enumerate(keys) if key in answers}
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int], sampling: Sampling, device: str) -> list[list[int]]:
+    """The prompts of `order`, shortest first, in batches of so many rows and at most so many tokens."""
+    batches: list[list[int]] = []
+    for i in order:
+        width = lengths[i] + sampling.max_new_tokens
+        last = batches[-1] if batches else []
+        if last and len(last) < sampling.batch_size and (len(last) + 1) * width <= BATCH_TOKENS[device]:
+            last.append(i)
+        else:
+            batches.append([i])
+    return batches
 
 
 def held_out_loss(model: Any, rows: Sequence[Encoded], watch: Watch, label: str | None = None) -> HeldOutLoss:
@@ -129,13 +151,14 @@ def held_out_loss(model: Any, rows: Sequence[Encoded], watch: Watch, label: str 
     return HeldOutLoss(rows=means, mean=float(losses.mean()), num_tokens=len(losses))
 
 
-def _prefix_cache(model: Any, rows: list[list[int]]) -> DynamicCache | None:
-    """Keys and values of the tokens that all prompts begin with (the system prompt), computed once; None if too few."""
+def _prefix_cache(model: Any, rows: list[list[int]], spare: int) -> DynamicCache | None:
+    """Keys and values of the tokens that all prompts begin with (the system prompt), computed once; None if too few.
+    `spare`: for how many tokens of an answer there is to be room."""
     limit = min(map(len, rows)) - 1
     length = next((i for i in range(limit) if any(row[i] != rows[0][i] for row in rows)), limit)
     if length < MIN_SHARED or len(rows) < 2:
         return None
-    cache = DynamicCache(config=model.config)
+    cache = make_cache(model.config, spare)
     shared = torch.tensor([rows[0][:length]], device=next(model.parameters()).device)
     with torch.inference_mode():
         model(input_ids=shared, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -145,7 +168,24 @@ def _prefix_cache(model: Any, rows: list[list[int]]) -> DynamicCache | None:
 def _generate(
     model: Any, rows: list[list[int]], config: GenerationConfig, cache: DynamicCache | None, watch: Watch
 ) -> list[list[int]]:
-    """Continues each row; a row is padded on the left, or behind the prefix that the cache already holds."""
+    """Continues each row; where memory runs out, in halves."""
+    try:
+        return _continue(model, rows, config, cache, watch)
+    except (RuntimeError, MemoryError) as error:
+        if len(rows) == 1 or not is_out_of_memory(error):
+            raise
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    watch.say(f"Memory ran out with {len(rows)} answers at a time; going on with half as many.")
+    half = len(rows) // 2
+    return [row for some in (rows[:half], rows[half:]) for row in _generate(model, some, config, cache, watch)]
+
+
+def _continue(
+    model: Any, rows: list[list[int]], config: GenerationConfig, cache: DynamicCache | None, watch: Watch
+) -> list[list[int]]:
+    """A row is padded on the left, or behind the prefix that the cache already holds."""
     device = next(model.parameters()).device
     width = max(map(len, rows))
     shared = cache.get_seq_length() if cache else 0
@@ -156,14 +196,16 @@ def _generate(
     mask = torch.tensor(
         [[1] * shared + [0] * len(pad) + [1] * (width - shared - len(pad)) for pad in pads], device=device
     )
+    pieces = copy.copy(config)
+    pieces.prefill_chunk_size = max(1, PREFILL_TOKENS // len(rows))
     with torch.inference_mode():
-        held = copy.deepcopy(cache)
-        if held is not None:
+        held = copy.deepcopy(cache) if cache else make_cache(model.config, config.max_new_tokens)
+        if cache:
             held.batch_repeat_interleave(len(rows))
         output = model.generate(
             input_ids=input_ids,
             attention_mask=mask,
-            generation_config=config,
+            generation_config=pieces,
             past_key_values=held,
             use_cache=True,
             stopping_criteria=StoppingCriteriaList([_StopWhenAsked(watch)]),

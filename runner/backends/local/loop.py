@@ -7,8 +7,7 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -20,8 +19,10 @@ from runner.backends.local.device import compute_dtype
 from runner.backends.local.encoded import EncodedRows
 from runner.backends.local.generate import held_out_loss, packed_rows
 from runner.backends.local.head import answer_losses
+from runner.backends.local.optimizer import Optimizer
 from runner.backends.local.pack import pack
-from runner.backends.local.ranks import Ranks, Strategy, put, whole
+from runner.backends.local.ranks import Ranks, Strategy
+from runner.backends.local.state import State
 from runner.backends.local.steps import Steps, divide, learning_rate
 from runner.errors import Exit, Interrupted, Problem, RunnerError
 
@@ -29,35 +30,7 @@ LOOKS = 5
 LOG_STEPS_GPU = 10  # between two logging steps nothing waits for the device
 SAVE_SECONDS = 30.0
 SAVE_SHARE = 0.02  # of the time, at most, goes into checkpoints that only time asks for
-MOMENTS = ("exp_avg", "exp_avg_sq")
 T = TypeVar("T")
-
-
-@dataclass(kw_only=True)
-class State:
-    """Where training is; with the weights and the optimizer's moments it is all that a checkpoint has to hold. The
-    micro-batches belong to it: others would round otherwise."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best_step: int | None = None
-    best_loss: float | None = None
-    looks_without_better: int = 0
-    points: list[CurvePoint] = field(default_factory=list)
-    unlogged_loss: float = 0.0
-    unlogged_steps: int = 0
-    resumed_from: list[int] = field(default_factory=list)
-    micro_batch_tokens: int = 0
-    activation_checkpointing: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> State:
-        """The state that `to_json` gave."""
-        return cls(**{**values, "points": [CurvePoint(**point) for point in values["points"]]})
 
 
 class Loop:
@@ -87,17 +60,13 @@ class Loop:
         self._rows, self._dev = rows, dev
         self._labelled = rows.counts.labelled
         self._checkpoints = checkpoints
-        self._watch, self._ranks, self._strategy = watch, ranks, strategy
+        self.strategy = strategy
+        self._watch, self._ranks = watch, ranks
         self._is_stopped = is_stopped
         self._most_tokens = most_tokens or sys.maxsize
-        self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        hyper = job.hyperparameters
-        self._optimizer = torch.optim.AdamW(
-            self._trained.values(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay, fused=True
-        )
-        self._look_steps = hyper.eval_steps or max(1, steps.num_steps // LOOKS)
+        self._optimizer = Optimizer(model, job.hyperparameters)
+        self._look_steps = job.hyperparameters.eval_steps or math.ceil(steps.num_steps / LOOKS)
         self._log_steps = LOG_STEPS_GPU if ranks.device.type == "cuda" else 1
-        self._make_moments()
         self._loss = torch.zeros((), device=ranks.device)
         self._seen_tokens = 0
         self._saved_at, self._save_cost = time.perf_counter(), 0.0
@@ -153,7 +122,7 @@ class Loop:
     @property
     def is_sharded(self) -> bool:
         """Whether the ranks need one another for every pass."""
-        return self._strategy == "sharded"
+        return self.strategy == "sharded"
 
     def use_room(self, tokens: int, activation_checkpointing: bool) -> None:
         """How many tokens a micro-batch holds from now on, and whether its activations are computed twice."""
@@ -163,7 +132,7 @@ class Loop:
     def make_room(self, tokens: int, activation_checkpointing: bool) -> None:
         """After memory ran out in the middle of a step: lets go of it, saves the last whole step, and will go on from
         there in smaller micro-batches."""
-        self._optimizer.zero_grad(set_to_none=False)
+        self._optimizer.forget()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -178,10 +147,8 @@ class Loop:
         self._fold_loss()
         if not math.isfinite(self.state.unlogged_loss):
             raise _diverged(self.state.step, self.job.hyperparameters.learning_rate)
-        weights = {name: whole(p) for name, p in self._trained.items()}
-        moments = {name: whole(value) for name, value in self._moments()}
+        parts = {"weights": self._optimizer.weights(), "optimizer": self._optimizer.moments()}
         if self._ranks.rank == 0:
-            parts = {"weights": weights, "optimizer": moments}
             self._checkpoints.save(self.state.step, parts, self.state.to_json(), needs=self._best_name())
         self._ranks.wait()
         self._saved_step, self._saved_at = self.state.step, time.perf_counter()
@@ -198,12 +165,8 @@ class Loop:
         self.use_room(tokens, self.state.activation_checkpointing or again)
         self.state.resumed_from.append(found.step)
         self._saved_step = found.step
-        self._put(found.tensors("weights"))
-        moments = found.tensors("optimizer")
-        for name, value in self._moments():
-            put(value, moments[name])
-        for held in self._optimizer.state.values():
-            held["step"].fill_(found.step)
+        self._optimizer.put_weights(found.tensors("weights"))
+        self._optimizer.put_moments(found.tensors("optimizer"), found.step)
 
     def _in_turn(self, read: Callable[[], T]) -> T:
         """Reads on rank 0 first: it moves away what is damaged."""
@@ -214,43 +177,22 @@ class Loop:
         self._ranks.wait()
         return found
 
-    def _put(self, weights: Mapping[str, torch.Tensor]) -> None:
-        for name, parameter in self._trained.items():
-            put(parameter, weights[name])
-
-    def _make_moments(self) -> None:
-        """Gradients and Adam's moments before they are needed: a probe then sees all that a step takes, and an update
-        takes no more memory, so that it cannot fail half-way."""
-        for p in self._trained.values():
-            p.grad = torch.zeros_like(p)
-            moments = {kind: torch.zeros_like(p) for kind in MOMENTS}
-            self._optimizer.state[p] = {"step": torch.zeros((), device=p.device), **moments}
-
-    def _moments(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, parameter in self._trained.items():
-            for kind in MOMENTS:
-                yield f"{name}.{kind}", self._optimizer.state[parameter][kind]
-
     def _step(self) -> None:
         """One optimizer step over all ranks: the loss is that of every labelled token of the step, evenly."""
-        state, hyper, ranks = self.state, self.job.hyperparameters, self._ranks
+        state, ranks = self.state, self._ranks
         rows = self.steps.rows(state.step)
         num_labels = int(self._labelled[rows].sum())
         torch.manual_seed(hash((self.job.seed, state.step, ranks.rank)) % 2**63)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(state.step, self.steps.num_steps, hyper)
         self.model.train()
         loss = torch.zeros_like(self._loss)
         for some, weight in self._micro_batches(rows):
             self._watch.check()
             losses = self.losses(some).sum() * (weight / num_labels)
-            (losses * (ranks.size if self._strategy == "sharded" else 1)).backward()  # shards are averaged
+            (losses * (ranks.size if self.is_sharded else 1)).backward()  # shards are averaged
             loss += losses.detach()
-        if self._strategy == "replicated":
-            ranks.sum_gradients(self._trained.values())
-        torch.nn.utils.clip_grad_norm_(self._trained.values(), hyper.max_grad_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=False)
+        if self.strategy == "replicated":
+            ranks.sum_gradients(self._optimizer.parameters)
+        self._optimizer.update(learning_rate(state.step, self.steps.num_steps, self.job.hyperparameters))
         self._loss += ranks.sum(loss)
         state.step += 1
         state.unlogged_steps += 1
@@ -281,7 +223,7 @@ class Loop:
             with self._computing():
                 self.losses(some).sum().backward()
         finally:
-            self._optimizer.zero_grad(set_to_none=False)
+            self._optimizer.forget()
 
     def _micro_batches(self, rows: Any) -> Iterator[tuple[Any, float]]:
         """This rank's packs and what each counts. Where weights are sharded every rank has to go through the model
@@ -290,7 +232,7 @@ class Loop:
         shares = divide(rows, self.steps.lengths, self._ranks.size, room)
         mine = shares[self._ranks.rank]
         yield from ((some, 1.0) for some in mine)
-        if self._strategy == "sharded":
+        if self.is_sharded:
             yield from [(rows[:1], 0.0)] * (max(map(len, shares)) - len(mine))
 
     def _finish_step(self) -> bool:
@@ -341,8 +283,7 @@ class Loop:
 
     def _look_is_due(self) -> bool:
         step = self.state.step
-        looked = any(point.step == step and point.dev_loss is not None for point in self.state.points)
-        return not looked and (step % self._look_steps == 0 or step == self.steps.num_steps)
+        return not self.state.has_looked and (step % self._look_steps == 0 or step == self.steps.num_steps)
 
     def _look(self) -> None:
         """The dev loss; the best weights so far are kept on disk."""
@@ -351,18 +292,13 @@ class Loop:
         if not math.isfinite(loss):
             raise _diverged(state.step, self.job.hyperparameters.learning_rate)
         self._add(CurvePoint(step=state.step, dev_loss=loss))
-        if state.step == 0:
-            return
-        if state.best_loss is None or loss < state.best_loss:
-            state.best_step, state.best_loss, state.looks_without_better = state.step, loss, 0
+        if state.step and state.is_better(loss):
             self._keep_best()
-        else:
-            state.looks_without_better += 1
 
     def _dev_loss(self) -> float:
         """Replicas look at a part of the rows each; shards need one another for every row."""
         ranks = self._ranks
-        if self._strategy != "replicated" or len(self._dev) < ranks.size:
+        if self.strategy != "replicated" or len(self._dev) < ranks.size:
             return held_out_loss(self.model, self._dev, self._watch).mean
         found = held_out_loss(self.model, self._dev[ranks.rank :: ranks.size], self._watch)
         total, count = ranks.sum(torch.tensor([found.mean * found.num_tokens, found.num_tokens], dtype=torch.float64))
@@ -371,7 +307,7 @@ class Loop:
     def _keep_best(self) -> None:
         if self.state.step == self.steps.num_steps:
             return  # they are in the model and stay there
-        weights = {name: whole(p) for name, p in self._trained.items()}
+        weights = self._optimizer.weights()
         if self._ranks.rank == 0:
             self._checkpoints.save_weights(_best_name(self.state.step), weights)
         self._ranks.wait()
@@ -395,15 +331,12 @@ class Loop:
                 ),
                 Exit.IO,
             )
-        self._put(weights)
+        self._optimizer.put_weights(weights)
 
     def _shown(self, seconds: float) -> dict[str, float | str]:
-        facts: dict[str, float | str] = {"tok_s": round(self._seen_tokens / seconds)}
-        for name in ("loss", "dev_loss"):
-            latest = next((v for p in reversed(self.state.points) if (v := getattr(p, name)) is not None), None)
-            if latest is not None:
-                facts[name] = round(latest, 4)
-        return facts
+        latest = {name: self.state.latest(name) for name in ("loss", "dev_loss")}
+        known = {name: round(value, 4) for name, value in latest.items() if value is not None}
+        return {"tok_s": round(self._seen_tokens / seconds), **known}
 
 
 def _best_name(step: int) -> str:

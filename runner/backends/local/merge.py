@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from safetensors import SafetensorError
 
 from runner.backends.base import Watch
-from runner.backends.local.deliver import deliver_weights, file_hash
+from runner.backends.local.deliver import deliver_weights
 from runner.backends.local.device import compute_dtype
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.files import are_as_noted, facts_of, write_whole
 
 NOTE = "MERGED.json"
 SPARE_BYTES = 64_000_000  # for the tokenizer, the card and the report
@@ -46,25 +45,17 @@ def write_merged(merged: Any, tokenizer: Any, folder: Path, adapter_sha256: str,
     _check_room(folder.parent, sum(p.numel() * p.element_size() for p in merged.parameters()) + SPARE_BYTES)
     try:
         deliver_weights(merged, tokenizer, folder, None)
-    except SafetensorError as error:  # which is what a full disk is to it
+    except OSError as error:  # a disk that filled up meanwhile
         raise _no_room(folder, f"it could not be written: {error}") from error
     watch.check()
-    files = {path.name: [path.stat().st_size, file_hash(path)] for path in sorted(folder.iterdir())}
-    partial = folder / f".{NOTE}.partial"
-    with partial.open("w") as file:
-        file.write(json.dumps({"adapter": adapter_sha256, "files": files}, indent=2))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / NOTE)
+    write_whole(folder / NOTE, json.dumps({"adapter": adapter_sha256, "files": facts_of(folder)}, indent=2))
 
 
 def is_merged(folder: Path, adapter_sha256: str) -> bool:
     """Whether the folder holds this adapter merged, every file as it was written."""
     try:
         note = json.loads((folder / NOTE).read_text())
-        files = [(folder / name, size, digest) for name, (size, digest) in note["files"].items()]
-        same = all(path.stat().st_size == size and file_hash(path) == digest for path, size, digest in files)
-        return same and bool(note["adapter"] == adapter_sha256)
+        return bool(note["adapter"] == adapter_sha256) and are_as_noted(folder, note["files"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
 

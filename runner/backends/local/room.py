@@ -16,7 +16,6 @@ import torch
 from runner.backends.base import Hyperparameters, MemoryUse
 from runner.backends.local.adapt import recompute
 from runner.backends.local.device import compute_dtype
-from runner.backends.local.launch import RankJob
 from runner.backends.local.loop import Loop
 from runner.backends.local.memory import (
     MemoryPlan,
@@ -31,7 +30,9 @@ from runner.backends.local.memory import (
     shape_of,
 )
 from runner.backends.local.ranks import Ranks
+from runner.backends.local.ranks.job import RankJob
 from runner.backends.local.steps import make_steps
+from runner.files import write_whole
 
 NOTE = "memory.json"
 
@@ -45,21 +46,21 @@ def find_room(loop: Loop, told: RankJob, ranks: Ranks) -> MemoryPlan:
     longest = int(max(lengths.max(), told.dev.counts.total.max()))
     step_tokens = math.ceil(max(int(lengths[steps.rows(s)].sum()) for s in range(steps.per_epoch)) / ranks.size)
     shape = expected_shape(loop.model.config, told.method, told.job.hyperparameters)
-    plan, note = None, noted(told.job.work_dir)
-    while plan is None or not plan.measured:
-        again = plan.activation_checkpointing if plan else True if note.get("activation_checkpointing") else None
-        plan = _by_formula(shape, told, longest, step_tokens, ranks, again)
-        recompute(loop.model, plan.activation_checkpointing)
-        before = plan
+    note = noted(told.job.work_dir)
+    again = bool(note.get("activation_checkpointing")) or None  # None: the formula decides
+    while True:
+        expected = _by_formula(shape, told, longest, step_tokens, ranks, again)
+        recompute(loop.model, expected.activation_checkpointing)
         plan = probe(
             lambda tokens: _try(loop, lengths, tokens, ranks),
-            plan,
+            expected,
             longest=longest,
             step_tokens=step_tokens,
             meter=lambda: _AgreedMeter(ranks),
         )
-        if plan.activation_checkpointing == before.activation_checkpointing:
-            break  # measured, or nobody can measure here
+        if plan.activation_checkpointing == expected.activation_checkpointing:
+            break
+        again = True  # what has to be computed twice is another plan, and measured anew
     tokens = max(longest, min(plan.micro_batch_tokens, note.get("micro_batch_tokens", plan.micro_batch_tokens)))
     return replace(plan, micro_batch_tokens=ranks.least(tokens))
 
@@ -114,11 +115,16 @@ def expect(config: Any, method: str, hyper: Hyperparameters, total: np.ndarray, 
         weight_bytes=compute_dtype().itemsize,
         base_bytes=held_bytes(),
     )
+    return memory_use(plan, None)
+
+
+def memory_use(plan: MemoryPlan, peak_bytes: int | None) -> MemoryUse:
+    """A plan as the report tells it, and the most that was taken where that is known."""
     return MemoryUse(
         available_bytes=plan.available_bytes,
         estimate_bytes=plan.estimate_bytes,
-        peak_bytes=None,
-        measured=False,
+        peak_bytes=peak_bytes,
+        measured=plan.measured,
         micro_batch_tokens=plan.micro_batch_tokens,
         activation_checkpointing=plan.activation_checkpointing,
     )
@@ -127,7 +133,7 @@ def expect(config: Any, method: str, hyper: Hyperparameters, total: np.ndarray, 
 def remember(folder: Path, plan: MemoryPlan) -> None:
     """Notes for later attempts what a run that ran out of memory should have kept to."""
     held = {"micro_batch_tokens": plan.micro_batch_tokens, "activation_checkpointing": plan.activation_checkpointing}
-    (folder / NOTE).write_text(json.dumps(held))
+    write_whole(folder / NOTE, json.dumps(held))
 
 
 def noted(folder: Path) -> Mapping[str, int]:

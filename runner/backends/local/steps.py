@@ -35,11 +35,6 @@ class Steps:
         chosen: np.ndarray = order[share == place]
         return chosen
 
-    @property
-    def epochs(self) -> float:
-        """Passes over the rows."""
-        return self.num_steps / self.per_epoch
-
     def tokens(self, begin: int, end: int) -> int:
         """Tokens of the rows of steps `begin` to `end`."""
         return sum(int(self.lengths[self.rows(step)].sum()) for step in range(begin, end))

@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from runner.backends.base import MemoryUse, TrainedModel, Watch
+from runner.backends.base import TrainedModel, Watch
 from runner.backends.local.adapt import add_noise, check_attention, prepare, share_moved
 from runner.backends.local.checkpoints import Checkpoints
 from runner.backends.local.deliver import deliver_weights, weights_hash, write_outcome
 from runner.backends.local.device import compute_dtype
 from runner.backends.local.findings import resumed, training_findings
-from runner.backends.local.launch import RankJob
 from runner.backends.local.loop import Loop
 from runner.backends.local.memory import MemoryPlan, PeakMeter, halved, is_out_of_memory
 from runner.backends.local.ranks import Ranks, Strategy, check_strategy, shard, whole
-from runner.backends.local.room import find_room, noted, remember
+from runner.backends.local.ranks.job import RankJob
+from runner.backends.local.room import find_room, memory_use, noted, remember
 from runner.backends.local.steps import make_steps
 from runner.errors import Exit, Problem, RunnerError
 
@@ -67,9 +67,9 @@ def train(
         plan = _run(loop, plan, int(rows.counts.total.max()), ranks)
     if job.method == "full":
         model.to(compute_dtype())
-    trained = _outcome(model, told, loop, plan, meter.bytes, ranks, strategy)
+    trained = _outcome(model, told, loop, plan, meter.bytes, ranks)
     weights = None
-    if strategy == "sharded":
+    if loop.is_sharded:
         weights = {name: whole(value) for name, value in model.state_dict().items()}
     if ranks.rank == 0:
         deliver_weights(model, tokenizer, job.model_dir, weights)
@@ -101,7 +101,7 @@ def _run(loop: Loop, plan: MemoryPlan, longest: int, ranks: Ranks) -> MemoryPlan
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        plan = halved(plan, longest)
+        plan = halved(_in_use(plan, loop), longest)
         remember(loop.job.work_dir, plan)
         if ranks.size > 1:
             raise RunnerError(
@@ -115,6 +115,16 @@ def _run(loop: Loop, plan: MemoryPlan, longest: int, ranks: Ranks) -> MemoryPlan
         loop.make_room(plan.micro_batch_tokens, plan.activation_checkpointing)
 
 
+def _in_use(plan: MemoryPlan, loop: Loop) -> MemoryPlan:
+    """The plan with the micro-batches that the loop has: those of the checkpoint that it went on from."""
+    state = loop.state
+    return replace(
+        plan,
+        micro_batch_tokens=state.micro_batch_tokens,
+        activation_checkpointing=state.activation_checkpointing,
+    )
+
+
 def _outcome(
     model: Any,
     told: RankJob,
@@ -122,7 +132,6 @@ def _outcome(
     plan: MemoryPlan,
     peak_bytes: int | None,
     ranks: Ranks,
-    strategy: Strategy,
 ) -> TrainedModel:
     state, steps, counts = loop.state, loop.steps, told.rows.counts
     losses = [point.loss for point in state.points if point.loss is not None]
@@ -150,15 +159,8 @@ def _outcome(
         curve=curve,
         moved_adapters=share_moved(model),
         num_processes=ranks.size,
-        strategy=strategy,
-        memory=MemoryUse(
-            available_bytes=plan.available_bytes,
-            estimate_bytes=plan.estimate_bytes,
-            peak_bytes=peak_bytes,
-            measured=plan.measured,
-            micro_batch_tokens=state.micro_batch_tokens,
-            activation_checkpointing=state.activation_checkpointing,
-        ),
+        strategy=loop.strategy,
+        memory=memory_use(_in_use(plan, loop), peak_bytes),
         resumed_from=tuple(state.resumed_from),
         weights_sha256="",
         findings=(

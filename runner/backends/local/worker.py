@@ -11,18 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runner.backends.local.launch import (
-    PATIENCE_SECONDS,
-    RankJob,
-    RankWatch,
-    die_with_parent,
-    has_torchrun,
-    leave_status,
-    lost_another,
-    meeting,
-)
-from runner.backends.local.load import LocalSession
 from runner.backends.local.ranks import Ranks, joined, placed
+from runner.backends.local.ranks.job import RankJob
+from runner.backends.local.ranks.launch import PATIENCE_SECONDS, die_with_parent, has_torchrun
+from runner.backends.local.ranks.meeting import meeting
+from runner.backends.local.ranks.status import leave_status, lost_another
+from runner.backends.local.ranks.watch import RankWatch
+from runner.backends.local.session import LocalSession
 from runner.errors import Exit, RunnerError
 
 

@@ -17,6 +17,7 @@ from runner.data.reading.clients import Stamp, get, is_http
 from runner.data.reading.failures import in_short, judge, source_problem
 from runner.data.reading.local import LocalFile, measure
 from runner.errors import Exit
+from runner.files import sha256_of
 
 HOST = re.compile(r"([^:]*|\[[0-9a-f:.]*\])(:\d*)?", re.IGNORECASE)  # else it may be a torn password
 
@@ -82,9 +83,7 @@ def _known_stamp(path: Path) -> Stamp | None:
     """The state of the remote file that the copy was made of; None when there is no whole copy."""
     try:
         note = json.loads(_note(path).read_text(encoding="utf-8"))
-        with path.open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == note["sha256"]
-        return dict(note["stamp"]) if whole else None
+        return dict(note["stamp"]) if sha256_of(path) == note["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

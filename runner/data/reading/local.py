@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.data.reading.failures import source_problem
+from runner.files import sha256_of
 
 DATA_FILE = re.compile(r"\.(jsonl|ndjson|json|csv|tsv|tab|parquet|txt|gz)$", re.IGNORECASE)
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -32,9 +32,7 @@ def measure(path: Path, name: str, key: str) -> LocalFile:
             what = "is a folder" if path.is_dir() else "is no ordinary file"
             what = f"The data file cannot be read: it {what}."
             raise source_problem("data/missing", what, name, key, "Name one file.")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return LocalFile(name=name, path=path, sha256=digest, num_bytes=file.tell())
+        return LocalFile(name=name, path=path, sha256=sha256_of(path), num_bytes=path.stat().st_size)
     except (OSError, ValueError) as error:
         what = f"The data file cannot be read: {getattr(error, 'strerror', None) or error}."
         fix = f"{_near(path)}Correct {key}; paths start from the manifest's folder.{_hub_hint(path)}"

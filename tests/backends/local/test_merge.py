@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from runner.backends.base import Form
 from runner.backends.local import load, merge
@@ -225,13 +225,13 @@ def test_a_disk_that_fills_up_while_writing_is_no_bug_of_ours(
 ) -> None:
     session, _ = one_merged
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(merge, "deliver_weights", full)
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
     with pytest.raises(RunnerError) as caught:
         session.merge(tmp_path / "merged", FakeWatch())
-    assert caught.value.exit_code == Exit.IO
+    assert (caught.value.exit_code, caught.value.problems[0].code) == (Exit.IO, "export/no-room")
     assert "No space left" in caught.value.problems[0].what
 
 

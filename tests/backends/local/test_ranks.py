@@ -17,8 +17,10 @@ import pytest
 import torch
 
 from runner.backends.base import CheckpointPlan, TrainedModel
-from runner.backends.local.launch import RankJob, RankWatch, _raise_outcome, leave_status
 from runner.backends.local.ranks import ALONE, Ranks, blocks, check_strategy, placed
+from runner.backends.local.ranks.job import RankJob
+from runner.backends.local.ranks.status import leave_status, raise_outcome
+from runner.backends.local.ranks.watch import RankWatch
 from runner.errors import Exit, Interrupted, Problem, RunnerError, Where
 from tests.backends.local.test_loop import dev_losses, make_job, train_losses
 from tests.backends.local.test_session import open_session
@@ -79,30 +81,30 @@ def test_what_a_rank_says_went_wrong_comes_back_as_it_was(tmp_path: Path) -> Non
     leave_status(tmp_path, 0, Interrupted("train"))
     leave_status(tmp_path, 1, RunnerError(problem(), Exit.MANIFEST))
     with pytest.raises(RunnerError) as caught:
-        _raise_outcome(tmp_path, 2, 1, None)
+        raise_outcome(tmp_path, 2, 1, None)
     assert (caught.value.exit_code, list(caught.value.problems)) == (Exit.MANIFEST, [problem()])
 
 
 def test_ranks_that_stopped_were_interrupted_and_those_that_ended_well_are_done(tmp_path: Path) -> None:
     leave_status(tmp_path, 0, None)
     leave_status(tmp_path, 1, None)
-    _raise_outcome(tmp_path, 2, 0, Interrupted("train"))
+    raise_outcome(tmp_path, 2, 0, Interrupted("train"))
     leave_status(tmp_path, 1, Interrupted("train"))
     with pytest.raises(Interrupted):
-        _raise_outcome(tmp_path, 2, 1, None)
+        raise_outcome(tmp_path, 2, 1, None)
 
 
 def test_a_bug_in_a_rank_is_a_bug(tmp_path: Path) -> None:
     leave_status(tmp_path, 0, KeyError("x"))
     with pytest.raises(RuntimeError, match="KeyError"):
-        _raise_outcome(tmp_path, 1, 1, None)
+        raise_outcome(tmp_path, 1, 1, None)
 
 
 def test_a_rank_that_says_nothing_was_killed(tmp_path: Path) -> None:
     leave_status(tmp_path, 0, None)
     (tmp_path / "status-1.json").write_text('{"outc')
     with pytest.raises(RunnerError) as caught:
-        _raise_outcome(tmp_path, 2, 1, None)
+        raise_outcome(tmp_path, 2, 1, None)
     assert (caught.value.exit_code, caught.value.problems[0].code) == (Exit.IO, "train/rank-lost")
     assert "process 1 of 2" in caught.value.problems[0].what
 
@@ -110,7 +112,7 @@ def test_a_rank_that_says_nothing_was_killed(tmp_path: Path) -> None:
 def test_a_rank_that_fails_since_another_is_gone_is_no_bug(tmp_path: Path) -> None:
     leave_status(tmp_path, 0, RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Closed by peer"))
     with pytest.raises(RunnerError) as caught:
-        _raise_outcome(tmp_path, 2, 1, None)
+        raise_outcome(tmp_path, 2, 1, None)
     assert (caught.value.exit_code, caught.value.problems[0].code) == (Exit.IO, "train/rank-lost")
     assert "process 1 of 2" in caught.value.problems[0].what
 

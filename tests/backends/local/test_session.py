@@ -165,8 +165,65 @@ def test_answers_do_not_depend_on_batch_size_order_or_shared_prefix(
     assert anew("reversed", rows[::-1]) == together[::-1]
     alone = open_session(tiny_model, tmp_path / "alone")
     assert [texts(alone, "base", [row])[0] for row in rows] == together
-    monkeypatch.setattr(generate, "_prefix_cache", lambda model, ids: None)
+    monkeypatch.setattr(generate, "_prefix_cache", lambda *_: None)
     assert anew("whole", rows) == together
+
+
+def test_a_batch_has_so_many_rows_and_tokens_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(generate.BATCH_TOKENS, "cpu", 100)
+    lengths = [5, 5, 10, 15, 15, 40, 95, 200]
+    batches = generate._batches(range(8), lengths, Sampling(max_new_tokens=10, batch_size=4), "cpu")
+    assert batches == [[0, 1, 2, 3], [4, 5], [6], [7]], "a row that is too long stands alone"
+
+
+def test_long_prompts_are_read_in_pieces_and_answered_the_same(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = examples(7)
+    whole = texts(open_session(tiny_model, tmp_path / "whole"), "base", rows)
+    read: list[int] = []
+    session: Any = open_session(tiny_model, tmp_path / "pieces")
+    session._use("base")
+    session._weights().register_forward_pre_hook(
+        lambda module, _, named: read.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    monkeypatch.setattr(generate, "PREFILL_TOKENS", 16)
+    monkeypatch.setattr(generate, "_prefix_cache", lambda *_: None)
+    assert texts(session, "base", rows) == whole
+    assert max(read) <= 16
+
+
+def test_where_memory_runs_out_half_as_many_are_answered_at_a_time(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = examples(7)
+    usual = texts(open_session(tiny_model, tmp_path / "usual"), "base", rows)
+    really, sizes = generate._continue, []
+
+    def cramped(model: Any, some: list[list[int]], *rest: Any) -> list[list[int]]:
+        sizes.append(len(some))
+        if len(some) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return really(model, some, *rest)
+
+    monkeypatch.setattr(generate, "_continue", cramped)
+    watch = FakeWatch()
+    session = open_session(tiny_model, tmp_path / "cramped")
+    answers = session.complete("base", prompts(rows), Sampling(max_new_tokens=12, batch_size=7), watch)
+    assert [answer.text for answer in answers] == usual
+    assert sizes == [7, 3, 1, 2, 4, 2, 2]
+    assert sum("Memory ran out with" in line for line in watch.lines) == 3
+
+
+def test_a_single_answer_that_does_not_fit_is_not_tried_for_ever(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(generate, "_continue", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        texts(open_session(tiny_model, tmp_path), "base", examples(3))
 
 
 class CountingGenerate:

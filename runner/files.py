@@ -1,0 +1,36 @@
+"""Files that are there whole or not at all, and known again by their contents."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal. Raises OSError when it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Writes a file and brings it to the disk: a reader sees the old file or the new one, never a part."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    return path
+
+
+def facts_of(folder: Path) -> dict[str, tuple[int, str]]:
+    """The size in bytes and the sha256 of each of a folder's files, by their names."""
+    return {path.name: (path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir())}
+
+
+def are_as_noted(folder: Path, facts: Mapping[str, tuple[int, str]]) -> bool:
+    """Whether the files that `facts_of` noted are as they were. Raises OSError when one cannot be read."""
+    found = ((folder / name, size, digest) for name, (size, digest) in facts.items())
+    return all(path.stat().st_size == size and sha256_of(path) == digest for path, size, digest in found)
