@@ -64,7 +64,7 @@ def mean_interval(
     resamples: int,
 ) -> Interval:
     """The mean of at least one row and its interval; for paired sides pass the rows' differences and their bounds.
-    The order of rows changes nothing and swapping the sides mirrors it, both to the last bit."""
+    The order of rows changes no bit; swapping the sides mirrors it, but for the last rounding."""
     rows = np.column_stack([np.asarray(values, dtype=float), np.ones(len(values))])
     return pooled_interval(rows, _ratio, groups=groups, bounds=bounds, seed=seed, resamples=resamples)
 
@@ -195,7 +195,7 @@ def _resample(sample: _Sample, statistic: Statistic, seed: int, resamples: int) 
 
 def _orders(sample: _Sample) -> Iterator[NDArray[np.intp]]:
     """Two orders of the clusters by what they hold. Half of the resamples are drawn in either, so that swapping the
-    sides, which turns one order into the other, mirrors the interval exactly."""
+    sides, which turns one order into the other, mirrors the interval."""
     ties = [sample.sizes[:, None], np.sort(np.abs(sample.sums), axis=1), sample.sums]
     for direction in (1, -1):
         keys = np.column_stack([direction * sample.values, *ties])
