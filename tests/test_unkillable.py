@@ -30,6 +30,17 @@ from runner.rundir import RunDirectory
 from tests.backends.local.test_loop import dev_losses, make_job, train_losses
 from tests.backends.local.test_session import open_session
 from tests.fakes import FakeWatch
+from tests.whole_runs import (
+    MARK,
+    Different,
+    Run,
+    left_alone,
+    make_experiment,
+    processes,
+    result,
+    saved_step,
+    unfinished,
+)
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "soak_kill.py"
 STOP_SECONDS = 5.0 * float(os.environ.get("RUNNER_TEST_SLOWNESS", "2"))  # 1 is the bar on a quiet machine
@@ -52,8 +63,8 @@ script = load_script()
 def pair(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[Any, Mapping[str, Any]]:
     """An experiment of two processes, and the result of its run when it is left alone."""
     folder = tmp_path_factory.mktemp("pair")
-    experiment = script.make_experiment(folder, tiny_model, ranks=2, num_steps=40)
-    return experiment, script.left_alone(experiment, folder / "alone")
+    experiment = make_experiment(folder, tiny_model, ranks=2, num_steps=40)
+    return experiment, left_alone(experiment, folder / "alone")
 
 
 def wait_for(reached: Callable[[], bool], run: Any, seconds: float = 120.0) -> None:
@@ -82,20 +93,20 @@ def test_the_soak_tells_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = {"weights_sha256": "a", "curve": [1.0]}
     monkeypatch.setattr(script, "result", lambda out: found)
     script._check_end(None, tmp_path, found)
-    with pytest.raises(script.Different, match="curve"):
+    with pytest.raises(Different, match="curve"):
         script._check_end(None, tmp_path, {**found, "curve": [1.5]})
 
 
 def test_the_soak_finds_what_was_left_behind(tmp_path: Path) -> None:
-    process = subprocess.Popen(["sleep", "60"], env={**os.environ, script.MARK: "left"}, start_new_session=True)
+    process = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: "left"}, start_new_session=True)
     try:
         deadline = time.monotonic() + 5
-        while script.processes("left") != [process.pid]:
+        while processes("left") != [process.pid]:
             assert time.monotonic() < deadline
     finally:
         process.kill()
         process.wait()
-    assert script.processes("left") == []
+    assert processes("left") == []
 
 
 def test_the_soak_tells_a_save_from_a_removal(tmp_path: Path) -> None:
@@ -105,16 +116,16 @@ def test_the_soak_tells_a_save_from_a_removal(tmp_path: Path) -> None:
         if committed:
             (path / "COMMIT.json").touch()
 
-    assert (script.unfinished(tmp_path), script.saved_step(tmp_path)) == (None, 0)
+    assert (unfinished(tmp_path), saved_step(tmp_path)) == (None, 0)
     folder("checkpoint-000002", committed=True)
-    assert (script.unfinished(tmp_path), script.saved_step(tmp_path)) == (None, 2)
+    assert (unfinished(tmp_path), saved_step(tmp_path)) == (None, 2)
     folder("checkpoint-000003", committed=False)
-    assert (script.unfinished(tmp_path), script.saved_step(tmp_path)) == ("save", 2)
+    assert (unfinished(tmp_path), saved_step(tmp_path)) == ("save", 2)
     folder("best-000003", committed=False)
-    assert script.unfinished(tmp_path) == "save of best"
+    assert unfinished(tmp_path) == "save of best"
     folder("checkpoint-000004", committed=True)
     folder("best-000004", committed=True)
-    assert script.unfinished(tmp_path) == "removing"
+    assert unfinished(tmp_path) == "removing"
 
 
 @pytest.mark.long
@@ -123,18 +134,18 @@ def test_the_death_of_any_process_ends_them_all_and_loses_nothing(
 ) -> None:
     experiment, expected = pair
     for victim, code, step in (("runner", -signal.SIGKILL, 3), ("rank", Exit.IO, 8)):
-        run = script.Run(experiment, tmp_path / "run")
-        wait_for(lambda run=run, step=step: script.saved_step(run.out) >= step, run)
+        run = Run(experiment, tmp_path / "run")
+        wait_for(lambda run=run, step=step: saved_step(run.out) >= step, run)
         os.kill(run.members()[victim][-1], signal.SIGKILL)
         assert run.wait(60) == code
-    assert script.Run(experiment, tmp_path / "run").wait() == 0
-    assert script.result(tmp_path / "run") == expected
+    assert Run(experiment, tmp_path / "run").wait() == 0
+    assert result(tmp_path / "run") == expected
 
 
 @pytest.mark.long
 def test_no_rank_outlives_torchrun_even_while_it_starts(pair: tuple[Any, Mapping[str, Any]], tmp_path: Path) -> None:
     experiment, _ = pair
-    run = script.Run(experiment, tmp_path / "run")
+    run = Run(experiment, tmp_path / "run")
     wait_for(lambda: len(run.members().get("rank", [])) == 2, run)
     os.kill(run.members()["torchrun"][0], signal.SIGKILL)
     assert run.wait(60) == Exit.IO
@@ -142,7 +153,7 @@ def test_no_rank_outlives_torchrun_even_while_it_starts(pair: tuple[Any, Mapping
 
 def stop(run: Any, step: int) -> tuple[int, Any]:
     """Asks a run to stop once a step is saved; its exit code and report."""
-    wait_for(lambda: script.saved_step(run.out) >= step, run)
+    wait_for(lambda: saved_step(run.out) >= step, run)
     asked = time.monotonic()
     run.process.send_signal(signal.SIGTERM)
     code = run.wait(60)
@@ -157,13 +168,13 @@ def test_two_processes_stop_soon_whoever_started_them_and_go_on_later(
 ) -> None:
     """Torchrun itself ends with 1 whenever its processes do not end with 0, so there the report has to say it."""
     experiment, expected = pair
-    code, report = stop(script.Run(experiment, tmp_path / "run"), 3)
+    code, report = stop(Run(experiment, tmp_path / "run"), 3)
     assert code == report["exit_code"] == Exit.INTERRUPTED
-    code, report = stop(script.Run(experiment, tmp_path / "run", *TORCHRUN), 8)
+    code, report = stop(Run(experiment, tmp_path / "run", *TORCHRUN), 8)
     assert code != 0
     assert (report["status"], report["exit_code"]) == ("interrupted", Exit.INTERRUPTED)
-    assert script.Run(experiment, tmp_path / "run", *TORCHRUN).wait() == 0
-    assert script.result(tmp_path / "run") == expected
+    assert Run(experiment, tmp_path / "run", *TORCHRUN).wait() == 0
+    assert result(tmp_path / "run") == expected
     training = json.loads((tmp_path / "run" / "report.json").read_text())["training"]
     assert (training["num_processes"], training["strategy"]) == (2, "replicated")
     first, second = training["resumed_from"]
@@ -193,22 +204,22 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[Path, str], None]]:
 def test_a_full_disk_ends_with_74_and_loses_nothing(
     tiny_model: Path, tmp_path: Path, small_disk: Callable[[Path, str], None]
 ) -> None:
-    experiment = script.make_experiment(tmp_path / "made", tiny_model, method="full", num_steps=12)
-    expected = script.left_alone(experiment, tmp_path / "alone")
+    experiment = make_experiment(tmp_path / "made", tiny_model, method="full", num_steps=12)
+    expected = left_alone(experiment, tmp_path / "alone")
     out = tmp_path / "run"
     directory = RunDirectory(out)
     directory.write_json("run.lock.json", {"run_id": identify(load_manifest(experiment.manifest))})
     directory.close()
     small_disk(out / "train", "3m")
-    assert script.Run(experiment, out).wait() == Exit.IO
+    assert Run(experiment, out).wait() == Exit.IO
     [problem] = [p for p in json.loads((out / "report.json").read_text())["problems"] if p["severity"] == "error"]
     assert problem["code"] == "train/disk-full"
-    saved = script.saved_step(out)
+    saved = saved_step(out)
     assert saved >= 1
-    assert script.unfinished(out) is None, "nothing half written is left"
+    assert unfinished(out) is None, "nothing half written is left"
     small_disk(out / "train", "64m")
-    assert script.Run(experiment, out).wait() == 0
-    assert script.result(out) == expected
+    assert Run(experiment, out).wait() == 0
+    assert result(out) == expected
     assert json.loads((out / "report.json").read_text())["training"]["resumed_from"] == [saved]
 
 
