@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from runner import __version__
 from runner.backends import load, place
 from runner.console import Console, LiveWatch
+from runner.credentials import keys_named_in, take_files
 from runner.errors import EXIT_CODES, Exit, Problem, RunnerError
-from runner.manifest import Manifest, load_manifest
+from runner.manifest import Manifest, load_manifest, missing_credentials
 from runner.schema import read_schema
 from runner.stopping import Stop
 from runner.summary import summarize
@@ -140,14 +141,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _validate(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     problems: list[Problem] = []
+    notes: list[Problem] = []
     worst = Exit.DONE
     for path in args.manifests:
         try:
-            load_manifest(path)
+            notes.extend(missing_credentials(load_manifest(path), os.environ))
         except RunnerError as error:
             problems.extend(error.problems)
             worst = Exit(max(worst, error.exit_code))
-    console.problems(problems, args.format)
+    console.problems([*problems, *notes], args.format)
     if args.format == "text":
         faulty = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}" if problems else "no problems"
         console.line(f"{len(args.manifests)} manifest{'s' if len(args.manifests) != 1 else ''}: {faulty}")
@@ -164,6 +166,7 @@ def _run(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     with LiveWatch(console, stop).interruptible():  # there is no run yet that could leave a report
         try:
             manifest = load_manifest(args.manifest, args.overrides)
+            take_files(os.environ, keys_named_in(manifest.values).values())
         except RunnerError as error:
             if out is not None:
                 from runner.attempt import report_faults
@@ -205,6 +208,7 @@ def _plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     from runner.preview import preview
 
     manifest: Manifest = load_manifest(args.manifest, args.overrides)
+    take_files(os.environ, keys_named_in(manifest.values).values())
     return preview(manifest, _world(console, stop), console)
 
 
@@ -221,6 +225,7 @@ def _report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
 
 
 def _prepare(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    take_files(os.environ, ())
     world = _world(console, stop)
     backend = world.load_backend("lora")
     if problems := backend.check(args.model):

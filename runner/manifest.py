@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.backends.wandb import has_login
+from runner.credentials import keys_named_in
 from runner.document import Document, read_document, set_value
-from runner.errors import Exit, Problem, RunnerError
+from runner.errors import Exit, Problem, RunnerError, Where
 from runner.rules import cross_rules
 from runner.schema import check_schema, read_schema
 
@@ -31,6 +33,29 @@ class Manifest:
     def folder(self) -> Path:
         """The folder that relative paths in the manifest start from."""
         return self.path.parent
+
+    def place(self, problem: Problem) -> Problem:
+        """The problem with its place in the manifest, where a stage only named the key."""
+        if not problem.where.key or problem.where.path:
+            return problem
+        return problem.at(self.document.where(tuple(problem.where.key.split("."))))
+
+
+def missing_credentials(manifest: Manifest, environment: Mapping[str, str]) -> Iterator[Problem]:
+    """Keys that the manifest's run will ask for and that are not in this environment, which need not be the run's."""
+    for path in keys_named_in(manifest.values):
+        name = manifest.document.get(*path)
+        if not any(environment.get(given) for given in (name, f"{name}_FILE")):
+            what = f"The key {name} is not set here."
+            yield _not_here(what, name, manifest.document.where(path, value=True))
+    if manifest.document.get("tracking", "wandb") == "online" and not has_login(environment):
+        where = manifest.document.where(("tracking", "wandb"), value=True)
+        yield _not_here("There is no key of W&B here.", "WANDB_API_KEY", where)
+
+
+def _not_here(what: str, name: str, where: Where) -> Problem:
+    fix = f"Where the run takes place, set {name}, or {name}_FILE to a file that holds it."
+    return Problem(code="credentials/missing", what=what, where=where, fix=fix, severity="note")
 
 
 def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:

@@ -31,8 +31,8 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         facts.plan = plan = make_plan(manifest, session.facts)
         scoring = read_scoring(plan)
         world.check_primary(plan)
-        run.begin()
         world.track(plan, run, facts)
+        run.begin()
 
     with world.stage("data", run, facts):
         facts.data = dataset = prepare_data(plan, session, run.folder("data"), world.cache, world.watch)

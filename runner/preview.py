@@ -12,11 +12,12 @@ from runner.console import Console, table
 from runner.cost import Band, Estimate, check_budget, estimate_cost
 from runner.data import Dataset, Shown, prepare_data
 from runner.data.ledger import OUTCOMES, Ledger, SourceTotals
-from runner.errors import Exit
+from runner.errors import Exit, RunnerError
 from runner.gate import Decision, decide_for_free, describe_power
 from runner.manifest import Manifest
 from runner.plan import Plan, make_plan
 from runner.scoring import Scoring, check_metrics, read_scoring, with_classes
+from runner.tracking import choose_mode
 from runner.world import World
 
 MARKS = ("«", "»")
@@ -26,14 +27,24 @@ SHOWN_CHARACTERS = 600
 def preview(manifest: Manifest, world: World, console: Console) -> Exit:
     """Prints resolved values with their origin, what became of the rows, the estimate and the static gate.
 
-    Nothing is trained; only the cache keeps what became of the rows. Returns 3 when the gate would refuse the run.
+    Nothing is trained; only the cache keeps what became of the rows. Returns 3 when the gate would refuse the run;
+    raises RunnerError, each problem with its place in the manifest, when it cannot be carried out.
     """
+    try:
+        return _preview(manifest, world, console)
+    except RunnerError as error:
+        raise RunnerError(map(manifest.place, error.problems), error.exit_code) from error
+
+
+def _preview(manifest: Manifest, world: World, console: Console) -> Exit:
     backend = world.load_backend(manifest.values["approach"]["kind"])
     session = world.open_session(manifest, backend)
     plan = make_plan(manifest, session.facts)
     scoring = read_scoring(plan)
+    mode, why = choose_mode(plan, world.environment) if plan.tracking.wandb != "off" else ("off", None)
     console.line(console.paint("Resolved values", "bold"))
     console.line(table(list(_values(plan)), words=True))
+    console.line(f"   W&B will be {mode}{f': {why}' if why else ''}")
     folder = world.cache / "plans" / identify(manifest) / "data"
     dataset = prepare_data(plan, session, folder, world.cache, world.watch)
     scoring = with_classes(scoring, dataset)

@@ -13,7 +13,7 @@ from runner import __version__
 from runner.backends.base import TrainedModel
 from runner.cost import Estimate
 from runner.data import Dataset
-from runner.errors import EXIT_CODES, Exit, Problem
+from runner.errors import EXIT_CODES, Exit, Problem, Where
 from runner.evaluate import Evaluation
 from runner.export import Delivery
 from runner.gate import Decision
@@ -85,14 +85,18 @@ def all_problems(facts: Facts) -> list[Problem]:
     """What went wrong first, then every stage's findings; one told twice stays once, with its place."""
     parts = (facts.data, facts.decision, facts.training, facts.evaluation)
     found = [*facts.problems, *(finding for part in parts if part for finding in part.findings)]
-    return list(dict.fromkeys(_placed(problem, facts.manifest) for problem in found))
+    found += _not_synced(facts.tracking)
+    return list(dict.fromkeys(facts.manifest.place(problem) if facts.manifest else problem for problem in found))
 
 
-def _placed(problem: Problem, manifest: Manifest | None) -> Problem:
-    """The problem with its place in the manifest, where a stage only named the key."""
-    if manifest is None or not problem.where.key or problem.where.path:
-        return problem
-    return problem.at(manifest.document.where(tuple(problem.where.key.split("."))))
+def _not_synced(tracking: Mapping[str, Any]) -> list[Problem]:
+    """That the tracker does not have the run, where it should have had."""
+    if not tracking.get("note"):
+        return []
+    what = f"W&B is not synced: {tracking['note']}."
+    fix = f"Nothing of the result is lost; send it with: {tracking['sync']}" if tracking.get("sync") else ""
+    where = Where(key="tracking.wandb")
+    return [Problem(code="tracking/not-synced", what=what, where=where, fix=fix, severity="warning")]
 
 
 def to_json(value: Any) -> Any:

@@ -5,17 +5,29 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from runner.backends.base import Watch
-from runner.backends.wandb import RunSettings, WandbRun
+from runner.backends.wandb import (
+    Mode,
+    Refused,
+    RunSettings,
+    Unreachable,
+    WandbRun,
+    check_login,
+    close_service,
+    has_login,
+    server_of,
+)
+from runner.errors import Exit, Problem, RunnerError, Where
 from runner.plan import Plan
 from runner.report import Facts, to_json
 
 
 class Tracker(Protocol):
-    """Where a run is followed from outside; no call raises or changes the result."""
+    """Where a run is followed from outside; once it is open, no call raises or changes the result."""
 
     def log(self, values: Mapping[str, float], step: int) -> None: ...
     def finish(self, facts: Facts, exit_code: int, watch: Watch) -> Mapping[str, Any]: ...
@@ -29,19 +41,16 @@ class NullTracker:
 
     def finish(self, facts: Facts, exit_code: int, watch: Watch) -> Mapping[str, Any]:
         """Says that nothing was tracked."""
-        return {"wandb": "off", "url": None, "note": None}
+        return {"wandb": "off", "url": None, "synced": False, "note": None}
 
 
 class WandbTracker:
     """Tracks in Weights & Biases: online when a key is there, offline otherwise."""
 
     def __init__(self, plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str]):
-        wanted = plan.tracking.wandb
-        has_key = bool(environment.get("WANDB_API_KEY"))
-        allowed = environment.get("WANDB_MODE", "online") == "online" and not environment.get("WANDB_DISABLED")
-        online = allowed and (wanted == "online" or (wanted == "auto" and has_key))
+        mode, self._why_offline = choose_mode(plan, environment)
         settings = RunSettings(
-            mode="online" if online else "offline",
+            mode=mode,
             project=plan.tracking.project,
             entity=plan.tracking.entity,
             name=f"{plan.name}-{run_id}",
@@ -51,7 +60,12 @@ class WandbTracker:
             folder=folder,
         )
         self._folder = folder
-        self._run = WandbRun(settings)
+        try:
+            self._run = WandbRun(settings)
+        except Refused as refused:
+            self._why_offline = _offline_or_refused(plan, environment, refused)
+            close_service()
+            self._run = WandbRun(replace(settings, mode="offline"))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Adds points to the training curves."""
@@ -61,8 +75,54 @@ class WandbTracker:
         """Writes scores, ROI and verdict into the run's summary and closes it; says where it went."""
         self._run.summarize(_summary(facts))
         self._run.finish(exit_code, watch)
-        sync = f"wandb sync {self._folder}/wandb/offline-run-*" if self._run.mode == "offline" else None
-        return {"wandb": self._run.mode, "url": self._run.url, "note": self._run.note, "sync": sync}
+        note = self._why_offline or self._run.note
+        synced = self._run.mode == "online" and note is None
+        kind = "offline-run" if self._run.mode == "offline" else "run"
+        sync = None if synced or self._run.mode == "failed" else f"wandb sync {self._folder}/wandb/{kind}-*"
+        return {"wandb": self._run.mode, "url": self._run.url, "synced": synced, "note": note, "sync": sync}
+
+
+def choose_mode(plan: Plan, environment: Mapping[str, str]) -> tuple[Mode, str | None]:
+    """How W&B will be used, found out for nothing; where it was wanted online and will not be, with the reason.
+
+    Raises RunnerError (77) when the manifest wants it online and there is no key, or the server refuses it. That the
+    server cannot be reached is no reason not to train: the run is kept offline, and can be sent later.
+    """
+    wanted = plan.tracking.wandb
+    if wanted == "offline":
+        return "offline", None
+    if environment.get("WANDB_MODE", "online") != "online" or environment.get("WANDB_DISABLED"):
+        return "offline", "the environment says so (WANDB_MODE, WANDB_DISABLED)" if wanted == "online" else None
+    if not has_login(environment):
+        if wanted == "online":
+            raise _no_login("no key is set", environment)
+        return "offline", None
+    try:
+        check_login(environment)
+    except Refused as refused:
+        return "offline", _offline_or_refused(plan, environment, refused)
+    except Unreachable as error:
+        return "offline", f"{server_of(environment)} cannot be reached: {error}"
+    return "online", None
+
+
+def _offline_or_refused(plan: Plan, environment: Mapping[str, str], refused: Refused) -> str:
+    """Why the run is kept offline after a refusal; raises RunnerError (77) where the manifest wants it online."""
+    why = f"{server_of(environment)} refuses the key: {refused}"
+    if plan.tracking.wandb == "online":
+        raise _no_login(why, environment)
+    return why
+
+
+def _no_login(why: str, environment: Mapping[str, str]) -> RunnerError:
+    problem = Problem(
+        code="tracking/refused",
+        what=f"W&B cannot be used online: {why}.",
+        where=Where(key="tracking.wandb"),
+        fix="Set WANDB_API_KEY to a key that may write to the project (or WANDB_API_KEY_FILE to a file that holds it), "
+        "or set tracking.wandb to auto.",
+    )
+    return RunnerError(problem, Exit.CREDENTIALS)
 
 
 def _tracked_id(run_id: str, folder: Path) -> str:
@@ -77,7 +137,7 @@ def _tracked_id(run_id: str, folder: Path) -> str:
 
 
 def open_tracker(plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str]) -> Tracker:
-    """The tracker that the manifest asks for."""
+    """The tracker that the manifest asks for; raises RunnerError (77) as `choose_mode` does."""
     return NullTracker() if plan.tracking.wandb == "off" else WandbTracker(plan, run_id, folder, environment)
 
 

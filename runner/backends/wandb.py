@@ -1,20 +1,94 @@
-"""Weights & Biases, the real library. Nothing here may change the result of a run: every fault ends as a note."""
+"""Weights & Biases, the real library. A refusal is told before anything is spent; whatever goes wrong later ends as a
+note and changes nothing of the result."""
 
 from __future__ import annotations
 
+import base64
+import http.client
+import json
+import netrc
 import os
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from runner.backends.base import Watch
 from runner.errors import Interrupted
 
 Mode = Literal["online", "offline"]
-INIT_TIMEOUT_SECONDS = 20
-FINISH_TIMEOUT_SECONDS = 60
+SERVER = "https://api.wandb.ai"
+LOGIN_TIMEOUT_SECONDS = 8
+INIT_TIMEOUT_SECONDS = 18  # with the login and the end of the run at most 30 s more than without W&B, if it is down
+FINISH_TIMEOUT_SECONDS = 25
 FINISH_GRACE_SECONDS = 2.0  # once we were asked to stop
+REFUSALS = (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN)
+
+
+class Refused(Exception):
+    """W&B answers, and says no; the text is what it says."""
+
+
+class Unreachable(Exception):
+    """W&B does not answer, or not as W&B would; the text says how."""
+
+
+def server_of(environment: Mapping[str, str]) -> str:
+    """The address of W&B's server: their own, unless WANDB_BASE_URL names another."""
+    return (environment.get("WANDB_BASE_URL") or SERVER).rstrip("/")
+
+
+def find_key(environment: Mapping[str, str]) -> str | None:
+    """The API key: WANDB_API_KEY, or what `wandb login` left in ~/.netrc; None where there is neither."""
+    if key := environment.get("WANDB_API_KEY", "").strip():
+        return key
+    home = environment.get("HOME") or str(Path.home())
+    for path in [environment["NETRC"]] if environment.get("NETRC") else [f"{home}/.netrc", f"{home}/_netrc"]:
+        try:
+            login = netrc.netrc(path).authenticators(urlsplit(server_of(environment)).netloc)
+        except (OSError, netrc.NetrcParseError):
+            continue
+        if login and login[2]:
+            return login[2]
+    return None
+
+
+def has_login(environment: Mapping[str, str]) -> bool:
+    """Whether there is something to log in with: a key, or the token of an identity provider."""
+    return bool(environment.get("WANDB_IDENTITY_TOKEN_FILE")) or find_key(environment) is not None
+
+
+def check_login(environment: Mapping[str, str]) -> None:
+    """Asks the server who we are, which costs nothing and leaves nothing there; raises Refused or Unreachable.
+
+    The token of an identity provider is for the library to exchange, and is not looked at here.
+    """
+    key = find_key(environment)
+    if key is None:
+        return
+    login = base64.b64encode(f"api:{key}".encode()).decode()
+    request = urllib.request.Request(
+        f"{server_of(environment)}/graphql",
+        data=json.dumps({"query": "query Viewer { viewer { id } }"}).encode(),
+        headers={"Authorization": f"Basic {login}", "Content-Type": "application/json", "User-Agent": "runner"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=LOGIN_TIMEOUT_SECONDS) as response:
+            viewer = json.load(response)["data"]["viewer"]
+    except urllib.error.HTTPError as error:
+        kind = Refused if error.code in REFUSALS else Unreachable
+        raise kind(f"it answers {error.code}") from None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise Unreachable(str(getattr(reason, "strerror", None) or reason or type(error).__name__)) from None
+    except (ValueError, LookupError, TypeError, http.client.HTTPException):
+        raise Unreachable("what answers there is not W&B") from None
+    if viewer is None:
+        raise Refused("it does not know the key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,25 +107,33 @@ class RunSettings:
 
 
 class WandbRun:
-    """An open W&B run. `note` tells what went wrong with it, if anything did; the calls never raise."""
+    """An open W&B run. `note` tells what went wrong with it, if anything did; the calls never raise.
+
+    Opening it online raises Refused when the server says no.
+    """
 
     def __init__(self, settings: RunSettings):
         self.mode: str = settings.mode
         self.url: str | None = None
         self.note: str | None = None
         self._run: Any = None
+        started = time.monotonic()
         try:
             self._run = _open(settings)
             self.url = self._run.url
         except Exception as error:  # whatever W&B does, the experiment goes on
-            self.note = f"{settings.mode}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            said = " ".join(str(error).split())[:200]
+            self.note = f"{settings.mode}: {type(error).__name__}: {said}"
             self.mode = "failed"
             if settings.mode == "online":
+                if _is_refusal(error, time.monotonic() - started):
+                    raise Refused(said) from None
                 self._fall_back(replace(settings, mode="offline"))
 
     def _fall_back(self, settings: RunSettings) -> None:
         """Keeps the run offline when the server cannot be reached, to be synced later."""
         try:
+            close_service()
             self._run = _open(settings)
             self.mode = "offline"
         except Exception as error:  # see above
@@ -84,6 +166,20 @@ class WandbRun:
             self.note = self.note or f"{type(error).__name__}: {error}"
 
 
+def _is_refusal(error: Exception, seconds: float) -> bool:
+    """Whether the server said no. The library gives its words without the status, and tries again what may pass for as
+    long as it may: what comes sooner is the server's last word."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"AuthenticationError", "CommError"}) and seconds < INIT_TIMEOUT_SECONDS - 1
+
+
+def close_service() -> None:
+    """Ends the library's service process, which else takes the id of a run that it failed to open for used."""
+    import wandb
+
+    wandb.teardown()
+
+
 def _open(settings: RunSettings) -> Any:
     settings.folder.mkdir(parents=True, exist_ok=True)
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
@@ -107,8 +203,10 @@ def _open(settings: RunSettings) -> Any:
             disable_git=True,
             save_code=False,
             x_disable_stats=True,
+            x_disable_machine_info=True,  # which holds the command line, and with it whatever --set was given
             init_timeout=INIT_TIMEOUT_SECONDS,
             finish_timeout=FINISH_TIMEOUT_SECONDS,
+            finish_timeout_raises=True,
             login_timeout=INIT_TIMEOUT_SECONDS,
         ),
     )
