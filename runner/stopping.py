@@ -1,4 +1,5 @@
-"""A request to stop: SIGTERM or Ctrl-C, remembered, and raised at once where work may be cut short."""
+"""A request to stop: SIGTERM, Ctrl-C or a terminal that is gone; remembered, and raised at once where work may be cut
+short."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Any
 from runner.errors import Exit
 
 AGAIN_SECONDS = 1.0
+REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopNow(BaseException):
@@ -19,7 +21,7 @@ class StopNow(BaseException):
 
 
 class Stop:
-    """Whether SIGTERM or Ctrl-C asked us to stop. The second time, or after `decide`, it ends the process at once.
+    """Whether a signal asked us to stop. The second time, or after `decide`, it ends the process at once.
 
     Where a request comes from several sides, as to the ranks of torchrun, it is `patient` with a second one.
     """
@@ -37,7 +39,9 @@ class Stop:
     def listen(self) -> None:
         """Takes over the signals, SIGALRM included; only the main thread may."""
         self._earlier[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._again)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in REQUESTS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup: the terminal may go
             self._earlier[number] = signal.signal(number, self._ask)
 
     def restore(self) -> None:
