@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import sys
 import traceback
@@ -13,22 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from runner import __version__
+from runner.attempts import DEFAULT_LIMIT, check_progress, read_attempts
 from runner.backends.base import Watch
-from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError
-from runner.files import sha256_of
+from runner.errors import EXIT_CODES, Exit, Interrupted, Problem, Refused, RunnerError
 from runner.manifest import Manifest
 from runner.pipeline import run_lifecycle
-from runner.plan import model_reference, source_files, without_secrets
+from runner.plan import without_secrets
 from runner.render import render_html
 from runner.report import Facts, Status, make_report
-from runner.rundir import RunDirectory
+from runner.rundir import EVENTS, RunDirectory
 from runner.schema import read_schema
 from runner.world import World
 
 STATUSES: dict[type[RunnerError], Status] = {Refused: "refused", Interrupted: "interrupted"}
-PATIENCE = ("max_parallel", "timeout_seconds", "processes")
-# What changes no result; of the budget, the price of the machine does count, as the return rests on it.
-VOLATILE = ("description", "checkpoint", "tracking", "budget")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,43 +47,18 @@ def report_faults(error: RunnerError, out: Path, world: World) -> None:
         run.close()
 
 
-def identify(manifest: Manifest) -> str:
-    """The run id: a hash of what is asked for, of the files it names and of this version.
-
-    Tracking, checkpoints and limits do not count, so changing them does not make another run.
-    """
-    values = manifest.values
-    asked = {key: value for key, value in values.items() if key not in VOLATILE}
-    asked = _without_patience(asked)
-    asked["usd_per_hour"] = values.get("budget", {}).get("usd_per_hour")
-    hashes = [_file_hash(path) for path in source_files(manifest)]
-    hashes += _folder_signature(Path(model_reference(manifest)))
-    text = json.dumps([asked, hashes, __version__], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def _without_patience(value: Any) -> Any:
-    """The values without how endpoints are waited for, and over how many processes work is spread, which changes no
-    answer."""
-    if isinstance(value, Mapping):
-        return {key: _without_patience(item) for key, item in value.items() if key not in PATIENCE}
-    return [_without_patience(item) for item in value] if isinstance(value, list) else value
-
-
-def attempt(manifest: Manifest, out: Path | None, world: World, *, fresh: bool) -> Attempt:
-    """Carries the manifest out in its run directory (default `runs/<name>-<run id>`) and leaves a report there.
+def attempt(manifest: Manifest, path: Path, run_id: str, world: World, *, fresh: bool) -> Attempt:
+    """Carries the manifest out in its run directory and leaves a report there.
 
     Raises RunnerError (73) only when there is no directory to leave a report in.
     """
-    with world.watch.interruptible():
-        facts = Facts(manifest=manifest, run_id=identify(manifest))
-    run = RunDirectory(out or Path("runs") / f"{manifest.values['name']}-{facts.run_id}")
+    facts = Facts(manifest=manifest, run_id=run_id)
+    run = RunDirectory(path)
     try:
-        assert facts.run_id is not None
-        finished = run.claim(facts.run_id, fresh=fresh)
+        finished = run.claim(run_id, fresh=fresh)
         if finished is not None:
             return Attempt(report=finished, path=run.path, exit_code=Exit(finished["exit_code"]), repeated=True)
-        run.write_json("run.lock.json", _lock(manifest, facts.run_id))
+        run.write_json("run.lock.json", _lock(manifest, run_id))
         return _carry_out(manifest, world, run, facts)
     finally:
         run.close()
@@ -97,10 +68,11 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
     started_at = world.now()
     status: Status
     try:
+        _begin(manifest, world, run)
         run_lifecycle(manifest, world, run, facts)
         status, exit_code = "done", _exit_of_verdict(facts)
     except BaseException as error:
-        failure = _as_ours(error, world.watch)
+        failure = _unless_idle(_as_ours(error, world.watch), manifest, run)
         status, exit_code = STATUSES.get(type(failure), "failed"), failure.exit_code
         if exit_code == Exit.INTERRUPTED:
             status = "interrupted"
@@ -109,6 +81,29 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
     facts.tracking = world.tracker.finish(facts, int(exit_code), world.watch)
     report = _leave_report(run, facts, status, exit_code, started_at)
     return Attempt(report=report, path=run.path, exit_code=exit_code)
+
+
+def _begin(manifest: Manifest, world: World, run: RunDirectory) -> None:
+    """Notes the attempt, and what it saves; raises RunnerError (70) where the last ones saved nothing."""
+    earlier = read_attempts(run.path / EVENTS)
+    run.event("attempt", number=len(earlier) + 1)
+    world.watch.note_saved_with(lambda what, amount: run.event("saved", what=what, amount=amount))
+    check_progress(earlier, _idle_limit(manifest))
+
+
+def _unless_idle(failure: RunnerError, manifest: Manifest, run: RunDirectory) -> RunnerError:
+    """The failure; where a scheduler would try again and again without end, that it would."""
+    if EXIT_CODES[failure.exit_code].retry:
+        try:
+            check_progress(read_attempts(run.path / EVENTS), _idle_limit(manifest))
+        except RunnerError as idle:
+            return RunnerError([*failure.problems, *idle.problems], idle.exit_code)
+    return failure
+
+
+def _idle_limit(manifest: Manifest) -> int | None:
+    limit: int | None = manifest.values.get("budget", {}).get("max_idle_attempts", DEFAULT_LIMIT)
+    return limit
 
 
 def _as_ours(error: BaseException, watch: Watch) -> RunnerError:
@@ -179,21 +174,3 @@ def _lock(manifest: Manifest, run_id: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "command": Path(sys.argv[0]).name,
     }
-
-
-def _folder_signature(model: Path) -> list[str]:
-    """A local model's files: small ones by content, weights by size and time, which are read in no time."""
-    files = sorted(path for path in model.glob("*") if path.is_file()) if model.is_dir() else []
-    signature = []
-    for path in files:
-        found = path.stat()
-        large = found.st_size > 1_000_000
-        signature.append(f"{path.name} {f'{found.st_size} {found.st_mtime_ns}' if large else _file_hash(path)}")
-    return signature
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError:
-        return "unreadable"

@@ -5,70 +5,107 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import io
 import json
 import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner import __version__
+from runner.attempts import NO_PROGRESS
 from runner.backends import load, place
-from runner.console import Console, LiveWatch
+from runner.console import Console
 from runner.credentials import keys_named_in, take_files
 from runner.errors import EXIT_CODES, Exit, Problem, RunnerError
+from runner.identity import identify, local_directory, run_directory
+from runner.log_lines import LogConsole
 from runner.manifest import Manifest, load_manifest, missing_credentials
+from runner.outcome import Outcome, describe, leave_message
+from runner.platforms import Platform, find_platform, hand_over, leave_failure
+from runner.progress import LiveWatch
+from runner.rundir import finished_report
 from runner.schema import read_schema
 from runner.stopping import Stop
-from runner.summary import summarize
+from runner.streams import LastingStream
+from runner.summary import next_command, summarize
 
 if TYPE_CHECKING:
+    from runner.attempt import Attempt
     from runner.world import World
 
 VERBS = ("run", "validate", "plan", "schema", "report", "prepare")
 EXIT_GRACE_SECONDS = 1.0
+TERMINATION_LOG = "/dev/termination-log"  # which Kubernetes makes in every container
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit code. Without `argv` the process is ours: asked to stop, it ends."""
+    """Runs a command line in a process that goes on afterwards, and returns the exit code."""
     stop = Stop(patient=place(os.environ).size > 1)
     stop.listen()
-    code = _answer(list(sys.argv[1:] if argv is None else argv), stop)
-    was_asked = stop.decide()
-    if argv is not None:
+    try:
+        return _end(_answer(list(sys.argv[1:] if argv is None else argv), stop), stop)
+    finally:
         stop.restore()
-    elif was_asked:
-        _leave(stop)
-    return Exit.INTERRUPTED if was_asked else code  # whatever it would have been: we should be started again
 
 
-def _answer(arguments: list[str], stop: Stop) -> int:
+def run_process(stop: Stop) -> int:
+    """Runs the command line of a process that is ours, and returns the exit code; once asked to stop, the process
+    ends here."""
+    code = _end(_answer(sys.argv[1:], stop), stop)
+    if stop():
+        _leave(stop, code)
+    return code
+
+
+def _answer(arguments: list[str], stop: Stop) -> tuple[Outcome, Console]:
     if arguments and arguments[0] not in VERBS and not arguments[0].startswith("-"):
         arguments.insert(0, "run")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes
-        sys.stdout.reconfigure(errors="backslashreplace")
-    console = Console()
     again = shlex.join([os.environ.get("RUNNER_COMMAND", "runner"), *arguments[arguments[:1] == ["run"] :]])
+    console = Console()
     try:
         args = _parser().parse_args(arguments, argparse.Namespace(again=again))
     except SystemExit as error:  # argparse leaves with 2, which here means nothing
-        return Exit.DONE if error.code == 0 else Exit.USAGE
+        return Outcome(exit_code=Exit.DONE if error.code == 0 else Exit.USAGE), console
+    console = _console(args)
     try:
-        return int(_carry_out(args, console, stop))
+        return _carry_out(args, console, stop), console
     except BaseException as error:
         if stop():  # what a library made of being cut short
-            return Exit.INTERRUPTED
-        return _unforeseen(error)
+            return Outcome(exit_code=Exit.INTERRUPTED), console
+        return Outcome(exit_code=_unforeseen(error)), console
+
+
+def _console(args: argparse.Namespace) -> Console:
+    """For people on a terminal; a run that is not on one writes lines for machines, unless told otherwise."""
+    console = Console()
+    form = getattr(args, "log", "text")
+    as_lines = form == "json" or (form == "auto" and not console.out.isatty())
+    return LogConsole() if as_lines else console
+
+
+def _end(ended: tuple[Outcome, Console], stop: Stop) -> Exit:
+    """Tells machines how the command ended. Whatever it would have been, once asked to stop we should be started
+    again, unless that was found to lead nowhere."""
+    outcome, console = ended
+    if stop.decide() and not outcome.is_final:
+        outcome = replace(outcome, exit_code=Exit.INTERRUPTED)
+    with contextlib.suppress(OSError):
+        if isinstance(console, LogConsole):
+            console.end(describe(outcome))
+    leave_message(outcome, Path(os.environ.get("RUNNER_TERMINATION_LOG") or TERMINATION_LOG))
+    return outcome.exit_code
 
 
 def _unforeseen(error: BaseException) -> Exit:
     if isinstance(error, OSError):
-        if not isinstance(error, BrokenPipeError):  # nobody reads on, as in `runner schema | head`
+        if not isinstance(error, BrokenPipeError):
             print(f"Reading or writing failed: {error}.", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it may be what failed, and Python flushes it
+        with contextlib.suppress(OSError, ValueError):  # it may be what failed, and Python flushes it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.IO
     if not isinstance(error, Exception):
         raise error
@@ -77,24 +114,24 @@ def _unforeseen(error: BaseException) -> Exit:
     return Exit.BUG
 
 
-def _leave(stop: Stop) -> None:
+def _leave(stop: Stop, code: int) -> None:
     """Ends the process. Libraries clean up, within a limit; threads and half imported modules are not waited for."""
     with contextlib.suppress(Exception), stop.interruptible(EXIT_GRACE_SECONDS):
         sys.stdout.flush()
         atexit._run_exitfuncs()
-    os._exit(Exit.INTERRUPTED)
+    os._exit(code)
 
 
-def _carry_out(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+def _carry_out(args: argparse.Namespace, console: Console, stop: Stop) -> Outcome:
     """Everything but a run may be cut short anywhere."""
     at_once = contextlib.nullcontext() if args.verb is _run else LiveWatch(console, stop).interruptible()
     try:
         with at_once:
-            done: Exit = args.verb(args, console, stop)
-        return done
+            done: Outcome | Exit = args.verb(args, console, stop)
+        return done if isinstance(done, Outcome) else Outcome(exit_code=done)
     except RunnerError as error:
         console.problems(error.problems, getattr(args, "format", "text"))
-        return error.exit_code
+        return Outcome(exit_code=error.exit_code, problems=error.problems)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,8 +145,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"runner {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     run = verbs.add_parser("run", help="the whole lifecycle, unattended")
-    run.add_argument("--out", type=Path, help="the run directory itself (default: runs/<name>-<run id>)")
+    run.add_argument("--out", metavar="DIR", help="the run directory itself (default: runs/<name>-<run id>)")
     run.add_argument("--fresh", action="store_true", help="remove what an earlier run left in the directory")
+    run.add_argument(
+        "--log",
+        choices=("auto", "text", "json"),
+        default=os.environ.get("RUNNER_LOG", "auto"),
+        help="text for people, or JSON lines for machines (auto: JSON lines where the output is no terminal)",
+    )
     run.set_defaults(verb=_run)
     plan = verbs.add_parser("plan", help="everything known before anything is spent")
     plan.set_defaults(verb=_plan)
@@ -161,34 +204,81 @@ def _schema(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     return Exit.DONE
 
 
-def _run(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
-    out = args.out or (Path(os.environ["RUNNER_OUT"]) if os.environ.get("RUNNER_OUT") else None)
-    with LiveWatch(console, stop).interruptible():  # there is no run yet that could leave a report
+def _run(args: argparse.Namespace, console: Console, stop: Stop) -> Outcome:
+    if isinstance(sys.stdout, LastingStream):
+        sys.stdout.lasts_always = True  # a log that cannot be written is no reason to stop
+    with contextlib.redirect_stdout(sys.stderr) if isinstance(console, LogConsole) else contextlib.nullcontext():
+        platform = find_platform(os.environ)
         try:
-            manifest = load_manifest(args.manifest, args.overrides)
-            take_files(os.environ, keys_named_in(manifest.values).values())
+            outcome = _attempt(args, platform, console, stop)
         except RunnerError as error:
-            if out is not None:
-                from runner.attempt import report_faults
-
-                with contextlib.suppress(RunnerError):  # an unusable directory must not hide the manifest's faults
-                    report_faults(error, out, _world(console, stop))
+            if platform and error.exit_code not in (Exit.DONE, Exit.SAID_NO):
+                leave_failure(platform, str(error))
             raise
+        if platform and outcome.path and outcome.report:
+            if outcome.report["status"] == "done":
+                hand_over(platform, outcome.path)
+            elif outcome.exit_code != Exit.SAID_NO:
+                leave_failure(platform, outcome.report["verdict_text"])
+        return outcome
+
+
+def _attempt(args: argparse.Namespace, platform: Platform | None, console: Console, stop: Stop) -> Outcome:
+    ranks = place(os.environ)
+    with LiveWatch(console, stop).interruptible():  # there is no run yet that could leave a report
+        named = args.out or os.environ.get("RUNNER_OUT")
+        out = local_directory(named) if named else None
+        manifest = _load(args, out, console, stop)
+        run_id = identify(manifest)
+        path = run_directory(manifest, run_id, out, platform.root if platform else None)
+        report = None if args.fresh or ranks.size > 1 else finished_report(path, run_id)
+        if report is not None:
+            return _show(console, report, path, args.again, stop, repeated=True)
         from runner.attempt import attempt
 
         world = _world(console, stop)
-    kind, ranks = manifest.values["approach"]["kind"], place(os.environ)
+    kind = manifest.values["approach"]["kind"]
     if ranks.rank > 0:
-        return Exit(load(kind).follow(stop))
+        return Outcome(exit_code=Exit(load(kind).follow(stop)), is_final=True)
     with _leading(kind) if ranks.size > 1 else contextlib.nullcontext() as others:
-        done = attempt(manifest, out, world, fresh=args.fresh)
+        done: Attempt = attempt(manifest, path, run_id, world, fresh=args.fresh)
         if others is not None:
             others.append(done.exit_code)
-    if done.repeated:
+    return _show(console, done.report, done.path, args.again, stop, repeated=done.repeated)
+
+
+def _load(args: argparse.Namespace, out: Path | None, console: Console, stop: Stop) -> Manifest:
+    """The manifest; the faults of one that is none are left in the run directory that was named."""
+    try:
+        manifest = load_manifest(args.manifest, args.overrides)
+        take_files(os.environ, keys_named_in(manifest.values).values())
+        return manifest
+    except RunnerError as error:
+        if out is not None:
+            from runner.attempt import report_faults
+
+            with contextlib.suppress(RunnerError):  # an unusable directory must not hide the manifest's faults
+                report_faults(error, out, _world(console, stop))
+        raise
+
+
+def _show(
+    console: Console, report: Mapping[str, Any], path: Path, again: str, stop: Stop, *, repeated: bool
+) -> Outcome:
+    """Shows how a run ended."""
+    if repeated:
         console.line("Already done; --fresh runs it again.")
     console.line()
-    summarize(console, done.report, done.path, args.again, again_is_next=stop())
-    return done.exit_code
+    following = again if stop() else next_command(report, path, again)
+    summarize(console, report, path, following)
+    exit_code = Exit(report["exit_code"])
+    return Outcome(
+        exit_code=exit_code,
+        report=report,
+        path=path,
+        next_command=following,
+        is_final=any(problem["code"] == NO_PROGRESS for problem in report["problems"]),
+    )
 
 
 @contextlib.contextmanager
@@ -220,7 +310,8 @@ def _report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     run = RunDirectory(args.directory)
     run.write_text("report.html", render_html(report))
     run.close()
-    summarize(console, report, args.directory, f"runner {report['manifest']['path'] or 'MANIFEST'}")
+    again = f"runner {report['manifest']['path'] or 'MANIFEST'}"
+    summarize(console, report, args.directory, next_command(report, args.directory, again))
     return Exit.DONE
 
 

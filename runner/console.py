@@ -1,24 +1,32 @@
-"""What the person sees: problems with their place, progress, tables, and the next command."""
+"""What the person sees: problems with their place, tables, and what a stage says of its work."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from runner.errors import Interrupted, Problem
-from runner.stopping import Stop, StopNow
+from runner.errors import Problem
 
-LINE_SECONDS = 10.0
 SNIPPET_WIDTH = 120
 COLOURS = {"error": "31;1", "warning": "33", "note": "36", "dim": "2", "bold": "1", "good": "32;1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressAt:
+    """How far a piece of work is; `left_seconds` None: done."""
+
+    label: str
+    done: int
+    total: int
+    seconds: float
+    left_seconds: float | None
+    facts: Mapping[str, float | str]
 
 
 class Console:
@@ -34,6 +42,20 @@ class Console:
         """Prints a line at once."""
         print(text, file=self.out, flush=True)
 
+    def stage(self, name: str) -> None:
+        """Announces a stage of the lifecycle."""
+        self.line(self.paint(f"== {name}", "bold"))
+
+    def say(self, text: str) -> None:
+        """Tells something about the work of a stage."""
+        self.line(f"   {text}")
+
+    def moved(self, at: ProgressAt) -> None:
+        """Tells how far a piece of work is, where no bar can show it."""
+        left = "" if at.left_seconds is None else f", {at.left_seconds:.0f} s left"
+        facts = f"  {facts_text(at.facts)}" if at.facts else ""
+        self.say(f"{at.label} {at.done}/{at.total}{facts}  {at.seconds:.0f} s{left}")
+
     def paint(self, text: str, colour: str) -> str:
         """The text in a colour, where there are colours."""
         return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self.has_colour else text
@@ -41,7 +63,7 @@ class Console:
     def problems(self, problems: Iterable[Problem], form: str = "text") -> None:
         """Prints problems for people (`text`), programs (`json`) or GitHub's annotations (`github`)."""
         if form == "json":
-            self.line(json.dumps([_flat(problem) for problem in problems], ensure_ascii=False, indent=2))
+            self.line(json.dumps([flat(problem) for problem in problems], ensure_ascii=False, indent=2))
             return
         for problem in problems:
             self.line(_annotation(problem) if form == "github" else self._screen(problem))
@@ -61,125 +83,6 @@ class Console:
         return "\n".join(lines)
 
 
-class LiveWatch:
-    """Shows stages and progress, passes curves on, and knows when the run was asked to stop."""
-
-    def __init__(self, console: Console, stop: Stop):
-        self.console = console
-        self._stop = stop
-        self._stage = "start"
-        self._sink: Callable[[Mapping[str, float], int], None] | None = None
-
-    def stage(self, name: str) -> None:
-        """Announces a stage of the lifecycle."""
-        self._stage = name
-        self.console.line(self.console.paint(f"== {name}", "bold"))
-
-    def say(self, line: str) -> None:
-        """Tells something about the work."""
-        self.console.line(f"   {line}")
-
-    def check(self) -> None:
-        """Raises Interrupted when the run was asked to stop."""
-        if self._stop():
-            raise Interrupted(self._stage)
-
-    @contextlib.contextmanager
-    def interruptible(self, grace_seconds: float = 0.0) -> Iterator[None]:
-        """While open, a request to stop raises Interrupted within the grace, whatever is under way."""
-        try:
-            with self._stop.interruptible(grace_seconds):
-                yield
-        except StopNow as asked:
-            raise Interrupted(self._stage) from asked
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Passes points of a curve to the tracker."""
-        if self._sink:
-            self._sink(values, step)
-
-    def send_curves_to(self, sink: Callable[[Mapping[str, float], int], None]) -> None:
-        """Names where curves go."""
-        self._sink = sink
-
-    def progress(self, label: str, total: int) -> ProgressBar | ProgressLines:
-        """A bar on a terminal, else a line now and then."""
-        kind = ProgressBar if self.console.is_terminal else ProgressLines
-        return kind(self, label, total)
-
-
-class ProgressBar:
-    """A moving bar with facts, speed and the time left."""
-
-    def __init__(self, watch: LiveWatch, label: str, total: int):
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Remaining
-
-        self._watch = watch
-        self._bar = Progress(
-            TextColumn("   {task.description:<14}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            Remaining(),
-            console=RichConsole(file=watch.console.out),
-        )
-        self._shown = ""
-        self._task = self._bar.add_task(label, total=total, facts="")
-
-    def advance(self, amount: int = 1, **facts: float | str) -> None:
-        """Moves the bar; raises Interrupted when the run was asked to stop."""
-        self._shown = _facts(facts) or self._shown
-        self._bar.update(self._task, advance=amount, facts=self._shown)
-        self._watch.check()
-
-    def __enter__(self) -> ProgressBar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-
-class ProgressLines:
-    """The same as lines, at most one in ten seconds, for logs."""
-
-    def __init__(self, watch: LiveWatch, label: str, total: int):
-        self._watch = watch
-        self._label = label
-        self._total = total
-        self._done, self._told = 0, -1
-        self._facts = ""
-        self._started = self._printed = time.monotonic()
-
-    def advance(self, amount: int = 1, **facts: float | str) -> None:
-        """Counts; raises Interrupted when the run was asked to stop."""
-        self._done += amount
-        self._facts = _facts(facts) or self._facts
-        now = time.monotonic()
-        if now - self._printed >= LINE_SECONDS:
-            self._print(now)
-        self._watch.check()
-
-    def __enter__(self) -> ProgressLines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._told != self._done:
-            self._print(time.monotonic())
-
-    def _print(self, now: float) -> None:
-        self._printed, self._told = now, self._done
-        passed = now - self._started
-        left = passed / self._done * (self._total - self._done) if self._done else 0.0
-        tail = f", {left:.0f} s left" if self._done < self._total else ""
-        facts = f"  {self._facts}" if self._facts else ""
-        self._watch.say(f"{self._label} {self._done}/{self._total}{facts}  {passed:.0f} s{tail}")
-
-
 def table(rows: Sequence[Sequence[str]], indent: str = "   ", *, words: bool = False) -> str:
     """Rows in columns, the first column to the left and the others, unless they are words, to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -191,14 +94,16 @@ def table(rows: Sequence[Sequence[str]], indent: str = "   ", *, words: bool = F
     return "\n".join(lines)
 
 
-def _facts(facts: Mapping[str, float | str]) -> str:
+def facts_text(facts: Mapping[str, float | str]) -> str:
+    """What a progress display shows beside how far it is."""
     names = {"tok_s": "tok/s", "dev_loss": "dev"}
     return "  ".join(
         f"{names.get(k, k)} {v:.4g}" if isinstance(v, float) else f"{names.get(k, k)} {v}" for k, v in facts.items()
     )
 
 
-def _flat(problem: Problem) -> dict[str, Any]:
+def flat(problem: Problem) -> dict[str, Any]:
+    """The problem with its place, as one level of plain data."""
     values = asdict(problem)
     return {**values.pop("where"), **values}
 

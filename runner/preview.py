@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.arms import make_arms
-from runner.attempt import identify
 from runner.backends.base import MemoryUse
 from runner.console import Console, table
 from runner.cost import Band, Estimate, check_budget, estimate_cost
@@ -14,6 +13,7 @@ from runner.data import Dataset, Shown, prepare_data
 from runner.data.ledger import OUTCOMES, Ledger, SourceTotals
 from runner.errors import Exit, RunnerError
 from runner.gate import Decision, decide_for_free, describe_power
+from runner.identity import identify
 from runner.manifest import Manifest
 from runner.plan import Plan, make_plan
 from runner.scoring import Scoring, check_metrics, read_scoring, with_classes

@@ -2,44 +2,79 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.files import write_whole
+from runner.lease import NAME, is_local, take_lease
 
+if TYPE_CHECKING:
+    from filelock import SoftFileLease
+
+EVENTS = "events.jsonl"
 STAGES = ("data", "gate", "train", "model", "merged", "evaluation", "wandb")
 KEPT = ("train", "model", "merged", "wandb")  # what the next attempt of the same run goes on from
-FILES = ("report.json", "report.html", "events.jsonl", "run.lock.json")  # the one that says whose it is goes last
+FILES = ("report.json", "report.html", EVENTS, "run.lock.json")  # the one that says whose it is goes last
 
 
 class RunDirectory:
-    """An opened and locked run directory; `close` gives it back. The lock dies with the process."""
+    """An opened and locked run directory; `close` gives it back. The lock dies with the process.
+
+    Where a lock does not reach other machines there is a lease too; when that is lost, every write raises RunnerError
+    (73), and the process is asked to stop.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self._lock: IO[str] | None = None
+        self._lease: SoftFileLease | None = None
+        self._is_lost = False
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = (path / ".lock").open("a+")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_lock(self._lock)
+            if not is_local(path):
+                self._lease = take_lease(path, self._lose)
+                if self._lease is None:
+                    raise BlockingIOError
             self._lock.truncate(0)
-            self._lock.write(f"{socket.gethostname()} pid {os.getpid()}\n")
+            self._lock.write(f"{socket.gethostname()} pid {os.getpid()} since {_now()}\n")
             self._lock.flush()
         except BlockingIOError as error:
-            raise RunnerError(self._locked(), Exit.RUN_DIRECTORY) from error
+            problem = self._locked()
+            self.close()
+            raise RunnerError(problem, Exit.RUN_DIRECTORY) from error
         except OSError as error:
+            self.close()
             raise RunnerError(self._unusable(error), Exit.RUN_DIRECTORY) from error
+
+    def _take_lock(self, file: IO[str]) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK) or is_local(self.path):
+                raise  # a mount without locks has the lease alone
+
+    def _lose(self) -> None:
+        self._is_lost = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def close(self) -> None:
         """Gives the directory back; another run may then take it."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -57,6 +92,7 @@ class RunDirectory:
     def _strangers(self) -> list[str]:
         """Files that no run of ours wrote, where none has taken the directory; a report is ours by its schema."""
         ours = {".lock", *(f".{name}.partial" for name in FILES)}
+        ours |= {path.name for path in self.path.glob(f"{NAME}*")}
         if "schema_version" in (_read_object(self.path / "report.json") or {}):
             ours |= {*FILES}
         return sorted({path.name for path in self.path.iterdir()} - ours)
@@ -85,10 +121,7 @@ class RunDirectory:
                 fix="Give another --out, or --fresh to remove what the earlier run left.",
             )
             raise RunnerError(problem, Exit.RUN_DIRECTORY)
-        report = _read_object(self.path / "report.json")
-        if report is not None and report.get("status") == "done":
-            return report
-        return None
+        return finished_report(self.path, run_id)
 
     def begin(self) -> None:
         """Removes what an unfinished attempt left and this one makes again, now that it has what it needs to go
@@ -102,15 +135,29 @@ class RunDirectory:
 
     def write_text(self, name: str, text: str) -> Path:
         """Writes a text file whole: a reader sees the old file or the new one, never a part."""
+        self._check_lease()
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_whole(path, text)
 
     def event(self, name: str, **facts: Any) -> None:
         """Adds one line to events.jsonl."""
+        self._check_lease()
         line = json.dumps({"time": time.time(), "event": name, **facts}, ensure_ascii=False, default=str)
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with (self.path / EVENTS).open("a", encoding="utf-8") as file:
+            file.write(f"\n{line}\n" if self._is_torn(file) else f"{line}\n")
+
+    def _is_torn(self, file: IO[str]) -> bool:
+        """Whether a kill left a line of the file without its end."""
+        if not file.tell():
+            return False
+        with (self.path / EVENTS).open("rb") as held:
+            held.seek(-1, os.SEEK_END)
+            return held.read(1) != b"\n"
+
+    def _check_lease(self) -> None:
+        if self._is_lost:
+            raise RunnerError(self._locked(), Exit.RUN_DIRECTORY)
 
     def _remove(self, stages: Iterable[str]) -> None:
         for name in stages:
@@ -138,7 +185,8 @@ class RunDirectory:
             code="run/unwritable",
             what=f"The run directory cannot be written: {error.strerror}.",
             where=Where(path=str(self.path)),
-            fix=f"Give another --out, or make it writable: chown {os.getuid()}:{os.getgid()} {self.path}",
+            fix=f"Give another --out, or make it writable: chown -R {os.getuid()}:{os.getgid()} {self.path}; "
+            f"in a container, run it as the owner (--user {_owner(self.path)}), or set fsGroup in Kubernetes.",
         )
 
     def _foreign(self, names: list[str]) -> Problem:
@@ -148,6 +196,23 @@ class RunDirectory:
             where=Where(path=str(self.path)),
             fix="Give another --out, or an empty directory.",
         )
+
+
+def _owner(path: Path) -> str:
+    """The user and group that own the directory, or the nearest one above it that exists."""
+    found = next(parent for parent in (path.absolute(), *path.absolute().parents) if os.path.lexists(parent)).stat()
+    return f"{found.st_uid}:{found.st_gid}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def finished_report(path: Path, run_id: str) -> Mapping[str, Any] | None:
+    """The report of this very run, where it is done; nothing is opened for writing."""
+    held = (_read_object(path / "run.lock.json") or {}).get("run_id")
+    report = _read_object(path / "report.json") if held == run_id else None
+    return report if report is not None and report.get("status") == "done" else None
 
 
 def read_report(directory: Path) -> Mapping[str, Any]:

@@ -19,6 +19,8 @@ def keep_streams() -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr, lasts_always=True)
 
 

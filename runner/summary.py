@@ -8,12 +8,15 @@ from typing import Any
 
 from runner.console import Console, table
 from runner.errors import Problem, Where
+from runner.log_lines import LogConsole
 
 
-def summarize(
-    console: Console, report: Mapping[str, Any], path: Path, again: str, *, again_is_next: bool = False
-) -> None:
-    """Shows a report: verdict, scores, money, problems, where it all is, and what to type next."""
+def summarize(console: Console, report: Mapping[str, Any], path: Path, following: str) -> None:
+    """Shows a report: verdict, scores, money, problems, where it all is, and what to type next (`following`)."""
+    if isinstance(console, LogConsole):
+        console.verdict(report)
+        console.problems(_problems(report))
+        return
     good = report["verdict"] == "improved"
     console.line(console.paint(report["verdict_text"], "good" if good else "bold"))
     evaluation, roi = report["evaluation"], report["roi"]
@@ -25,16 +28,19 @@ def summarize(
             console.line(evaluation["forgetting"]["text"])
     if roi:
         console.line(f"Return: {roi['text']}")
-    console.problems(
-        Problem(**{**values, "where": Where(**values["where"])})
-        for values in report["problems"]
-        if values["severity"] != "note"
-    )
+    console.problems(_problems(report))
     for line in (report.get("delivery") or {}).get("serve", ()):
         console.line(f"serve   {line['command']}")
     console.line(f"report  {path / 'report.json'}")
     console.line(f"look    {path / 'report.html'}")
-    console.line(f"next    {again if again_is_next else _next_command(report, path, again)}")
+    console.line(f"next    {following}")
+
+
+def _problems(report: Mapping[str, Any]) -> Iterator[Problem]:
+    """The report's problems but for notes."""
+    for values in report["problems"]:
+        if values["severity"] != "note":
+            yield Problem(**{**values, "where": Where(**values["where"])})
 
 
 def _arms(gate: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -66,7 +72,7 @@ def _comparisons(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield (c["metric"], c["against"], *scores, interval, p_shown, c["verdict"])
 
 
-def _next_command(report: Mapping[str, Any], path: Path, again: str) -> str:
+def next_command(report: Mapping[str, Any], path: Path, again: str) -> str:
     """What to type now: the same again, the tracker's upload, or a look at the answers."""
     if report["status"] == "interrupted":
         return again

@@ -14,6 +14,7 @@ from tests.tiny import make_model, make_tokenizer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("RUNNER_LOG", "text")  # as on a terminal
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

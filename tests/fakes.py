@@ -25,6 +25,7 @@ from runner.backends.base import (
     Progress,
     Reply,
     Sampling,
+    Saved,
     Segment,
     Session,
     Side,
@@ -205,6 +206,12 @@ class FakeWatch:
         pass
 
     def send_curves_to(self, sink: Callable[[Mapping[str, float], int], None]) -> None:
+        pass
+
+    def saved(self, what: Saved, amount: int) -> None:
+        pass
+
+    def note_saved_with(self, note: Callable[[Saved, int], None]) -> None:
         pass
 
     def check(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.attempt import identify
+from runner.identity import identify
 from tests.fakes import quickstart
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from runner.console import Console, LiveWatch, ProgressBar, ProgressLines, table
+from runner.console import Console, table
 from runner.errors import Exit, Interrupted, Problem, Where
+from runner.progress import LiveWatch, ProgressBar, ProgressLines
 from runner.stopping import Stop
 from tests.errors import call
 

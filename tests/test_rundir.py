@@ -64,7 +64,7 @@ def test_a_second_run_is_refused_at_once_and_learns_who_is_working(tmp_path: Pat
 def test_a_closed_directory_is_free_again_and_a_refused_run_has_not_changed_its_holder(tmp_path: Path) -> None:
     first = RunDirectory(tmp_path)
     refusal(lambda: RunDirectory(tmp_path))
-    assert f"pid {os.getpid()}\n" in (tmp_path / ".lock").read_text()
+    assert f"pid {os.getpid()} since " in (tmp_path / ".lock").read_text()
     first.close()
     RunDirectory(tmp_path).close()
     assert (tmp_path / ".lock").read_text().count("pid") == 1

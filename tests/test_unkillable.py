@@ -21,10 +21,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from runner.attempt import identify
 from runner.backends.base import TrainedModel
 from runner.backends.local import loop
 from runner.errors import Exit, Interrupted, RunnerError
+from runner.identity import identify
 from runner.manifest import load_manifest
 from runner.rundir import RunDirectory
 from tests.backends.local.test_loop import dev_losses, make_job, train_losses

@@ -59,6 +59,7 @@ def make_experiment(
         "gate": {"task": "format", "policy": "skip", "reason": "a soak"},
         "eval": {"metrics": ["chrf", "loss"], "max_new_tokens": 8, "forgetting": {"measure": False}, "resamples": 1000},
         "tracking": {"wandb": "off"},
+        "budget": {"max_idle_attempts": None},  # a soak may kill three times before anything is saved
     }
     for section, values in changes.items():
         manifest[section] = {**manifest.get(section, {}), **values}

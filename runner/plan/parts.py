@@ -194,11 +194,13 @@ class TrackingPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetPlan:
-    """The price of the machine (None: unknown) and limits on what the run may be expected to cost."""
+    """The price of the machine (None: unknown), limits on what the run may be expected to cost, and how many attempts
+    in a row may save nothing (None: any number)."""
 
     usd_per_hour: float | None
     max_usd: float | None
     max_hours: float | None
+    max_idle_attempts: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

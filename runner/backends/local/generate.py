@@ -112,6 +112,7 @@ def answer_batches(
                 }
                 if kept:
                     kept.put({key: Reply(completion=completion) for key, completion in new.items()})
+                    watch.saved("answers", len(new))
                 answers |= new
             progress.advance(len(batch))
     return {i: answers[key] for i, key in enumerate(keys) if key in answers}

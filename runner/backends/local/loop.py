@@ -150,6 +150,7 @@ class Loop:
         parts = {"weights": self._optimizer.weights(), "optimizer": self._optimizer.moments()}
         if self._ranks.rank == 0:
             self._checkpoints.save(self.state.step, parts, self.state.to_json(), needs=self._best_name())
+            self._watch.saved("step", self.state.step)
         self._ranks.wait()
         self._saved_step, self._saved_at = self.state.step, time.perf_counter()
         self._save_cost = self._saved_at - started

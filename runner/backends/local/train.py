@@ -75,6 +75,7 @@ def train(
         deliver_weights(model, tokenizer, job.model_dir, weights)
         trained = replace(trained, weights_sha256=weights_hash(job.model_dir))
         write_outcome(job.work_dir, told.name, trained)
+        watch.saved("step", trained.num_steps)
         checkpoints.clear()
     ranks.wait()
     model.eval()

@@ -97,6 +97,7 @@ class ChatClient:
 
             def came(key: str, reply: Reply) -> None:
                 replies[key] = reply
+                watch.saved("answers", 1)
                 progress.advance(counts[key])
 
             if requests:

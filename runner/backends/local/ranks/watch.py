@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import IO, Any
 
-from runner.backends.base import Progress, Watch
+from runner.backends.base import Progress, Saved, Watch
 from runner.errors import Interrupted
 
 MARK = '{"runner":'
@@ -45,6 +45,13 @@ class RankWatch:
 
     def send_curves_to(self, sink: Callable[[Mapping[str, float], int], None]) -> None:
         """Curves go to the process that reads the lines."""
+
+    def saved(self, what: Saved, amount: int) -> None:
+        """Passes on what is on disk."""
+        self.tell("saved", what=what, amount=amount)
+
+    def note_saved_with(self, note: Callable[[Saved, int], None]) -> None:
+        """What is saved is noted by the process that reads the lines."""
 
     def check(self) -> None:
         """Never raises; see above."""
@@ -90,6 +97,8 @@ class Shown:
             self._watch.say(event["line"])
         elif kind == "log":
             self._watch.log(event["values"], event["step"])
+        elif kind == "saved":
+            self._watch.saved(event["what"], event["amount"])
         elif kind == "begin":
             self._bars[event["label"]] = self._watch.progress(event["label"], event["total"]).__enter__()
         elif kind == "advance":
