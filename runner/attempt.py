@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from runner.attempts import DEFAULT_LIMIT, check_progress, read_attempts
 from runner.backends.base import Watch
 from runner.errors import EXIT_CODES, Exit, Interrupted, Problem, Refused, RunnerError
 from runner.manifest import Manifest
+from runner.masking import print_exception
 from runner.pipeline import run_lifecycle
 from runner.plan import without_secrets
 from runner.render import render_html
@@ -130,7 +130,7 @@ def _unforeseen(error: Exception) -> RunnerError:
         fix = "Lower hyperparameters.batch_size or max_length, or set approach.kind to qlora."
         problem = Problem(code="run/out-of-memory", what="The machine's memory is full.", fix=fix)
         return RunnerError(problem, Exit.MANIFEST)
-    traceback.print_exception(error)
+    print_exception(error)
     what = f"A bug of ours: {type(error).__name__}: {error}"
     problem = Problem(code="run/bug", what=what, fix="Please report it, with the traceback above.")
     return RunnerError(problem, Exit.BUG)

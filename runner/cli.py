@@ -9,11 +9,10 @@ import json
 import os
 import shlex
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runner import __version__
 from runner.attempts import NO_PROGRESS
@@ -24,6 +23,7 @@ from runner.errors import EXIT_CODES, Exit, Problem, RunnerError
 from runner.identity import identify, local_directory, run_directory
 from runner.log_lines import LogConsole
 from runner.manifest import Manifest, load_manifest, missing_credentials
+from runner.masking import masked, masked_source, print_exception, remember
 from runner.outcome import Outcome, describe, leave_message
 from runner.platforms import Platform, find_platform, hand_over, leave_failure
 from runner.progress import LiveWatch
@@ -62,6 +62,7 @@ def run_process(stop: Stop) -> int:
 
 
 def _answer(arguments: list[str], stop: Stop) -> tuple[Outcome, Console]:
+    remember(os.environ)
     if arguments and arguments[0] not in VERBS and not arguments[0].startswith("-"):
         arguments.insert(0, "run")
     again = shlex.join([os.environ.get("RUNNER_COMMAND", "runner"), *arguments[arguments[:1] == ["run"] :]])
@@ -103,13 +104,13 @@ def _end(ended: tuple[Outcome, Console], stop: Stop) -> Exit:
 def _unforeseen(error: BaseException) -> Exit:
     if isinstance(error, OSError):
         if not isinstance(error, BrokenPipeError):
-            print(f"Reading or writing failed: {error}.", file=sys.stderr)
+            print(masked(f"Reading or writing failed: {error}."), file=sys.stderr)
         with contextlib.suppress(OSError, ValueError):  # it may be what failed, and Python flushes it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.IO
     if not isinstance(error, Exception):
         raise error
-    traceback.print_exception(error)
+    print_exception(error)
     print("This is a bug of ours; please report it, with the traceback above.", file=sys.stderr)
     return Exit.BUG
 
@@ -134,9 +135,16 @@ def _carry_out(args: argparse.Namespace, console: Console, stop: Stop) -> Outcom
         return Outcome(exit_code=error.exit_code, problems=error.problems)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that does not show what follows an option such as --api-key, which there is none of."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(masked_source(message))
+
+
 def _parser() -> argparse.ArgumentParser:
     codes = "\n".join(f"  {int(code):>3}  {meaning.meaning}" for code, meaning in EXIT_CODES.items())
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="runner",
         description="Carries a fine-tuning experiment from one YAML manifest to a verdict.",
         epilog=f"`runner MANIFEST` is the same as `runner run MANIFEST`.\n\nexit codes:\n{codes}",

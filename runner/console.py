@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from runner.errors import Problem
+from runner.masking import masked, masked_source, masked_value, printable
 
 SNIPPET_WIDTH = 120
 COLOURS = {"error": "31;1", "warning": "33", "note": "36", "dim": "2", "bold": "1", "good": "32;1"}
@@ -37,10 +40,13 @@ class Console:
         environment = os.environ if environment is None else environment
         self.is_terminal = self.out.isatty() and environment.get("TERM") != "dumb"
         self.has_colour = self.is_terminal and not environment.get("NO_COLOR")
+        self._brush = secrets.token_hex(8)  # so that no text from outside can name a colour
 
     def line(self, text: str = "") -> None:
-        """Prints a line at once."""
-        print(text, file=self.out, flush=True)
+        """Prints a line at once, without secrets and without what would steer the terminal."""
+        shown = printable(masked(text))
+        shown = re.sub(rf"<{self._brush}:([\d;]+)>", "\x1b[\\1m", shown)
+        print(shown, file=self.out, flush=True)
 
     def stage(self, name: str) -> None:
         """Announces a stage of the lifecycle."""
@@ -57,8 +63,8 @@ class Console:
         self.say(f"{at.label} {at.done}/{at.total}{facts}  {at.seconds:.0f} s{left}")
 
     def paint(self, text: str, colour: str) -> str:
-        """The text in a colour, where there are colours."""
-        return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self.has_colour else text
+        """The text in a colour, where there are colours; `line` puts it on."""
+        return f"<{self._brush}:{COLOURS[colour]}>{text}<{self._brush}:0>" if self.has_colour else text
 
     def problems(self, problems: Iterable[Problem], form: str = "text") -> None:
         """Prints problems for people (`text`), programs (`json`) or GitHub's annotations (`github`)."""
@@ -104,7 +110,7 @@ def facts_text(facts: Mapping[str, float | str]) -> str:
 
 def flat(problem: Problem) -> dict[str, Any]:
     """The problem with its place, as one level of plain data."""
-    values = asdict(problem)
+    values = masked_value(asdict(problem))
     return {**values.pop("where"), **values}
 
 
@@ -129,11 +135,20 @@ def _snippet(problem: Problem) -> tuple[str, str] | None:
         return None
     try:
         lines = Path(where.path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        text = _printable(lines[where.line - 1])
+        written, text = (_printable(source) for source in (lines[where.line - 1], _masked_line(lines, where.line)))
     except (OSError, IndexError):
         return None
+    if text != written:  # what is masked may be shorter, and the caret stands on what is left
+        pairs = zip(text, written[: where.column - 1], strict=False)
+        column = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(text), where.column - 1))
+        return text[:SNIPPET_WIDTH], text[:column]
     start = max(0, where.column - 1 - SNIPPET_WIDTH // 2) if len(text) > SNIPPET_WIDTH else 0
     return text[start : start + SNIPPET_WIDTH], text[start : where.column - 1]
+
+
+def _masked_line(lines: Sequence[str], number: int) -> str:
+    """A line of a manifest without secrets; a secret's own lines are known by the lines above."""
+    return masked_source("\n".join(lines[:number])).split("\n")[-1]
 
 
 def _printable(text: str) -> str:

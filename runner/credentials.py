@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import Exit, Problem, RunnerError
+from runner.masking import remember_values
 
 # What the libraries below us read from the environment by themselves, and no setting of ours can pass on.
 OF_LIBRARIES = (
@@ -42,6 +43,7 @@ def take_files(environment: MutableMapping[str, str], names: Iterable[str]) -> N
     may be a pipe, which is read only once. Raises RunnerError (77) as `read_files` does."""
     for name, secret in read_files(environment, names).items():
         environment[name] = secret
+        remember_values(secret)
         del environment[f"{name}_FILE"]
 
 

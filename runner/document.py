@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.masking import masked_source
 
 Value = Any
 KeyPath = tuple[str | int, ...]
@@ -315,7 +316,9 @@ def set_value(document: Document, assignment: str) -> None:
     where = Where(path="--set", key=key.strip())
     if not equals or not all(path):
         fix = "Write it as --set hyperparameters.epochs=3"
-        problem = Problem(code="usage/set", what=f"'--set {assignment}' is not key=value.", where=where, fix=fix)
+        problem = Problem(
+            code="usage/set", what=f"'--set {masked_source(assignment)}' is not key=value.", where=where, fix=fix
+        )
         raise RunnerError(problem, Exit.USAGE)
     source = Document(path="--set", text=text)
     problems: list[Problem] = []

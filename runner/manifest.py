@@ -11,7 +11,7 @@ from runner.backends.wandb import has_login
 from runner.credentials import keys_named_in
 from runner.document import Document, read_document, set_value
 from runner.errors import Exit, Problem, RunnerError, Where
-from runner.rules import cross_rules
+from runner.rules import cross_rules, secret_rules
 from runner.schema import check_schema, read_schema
 
 
@@ -69,9 +69,10 @@ def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
             malformed.extend(error.problems)
     if malformed:
         raise RunnerError(malformed, Exit.USAGE)
-    known = {problem.where.key for problem in document.problems}
+    first = [*document.problems, *secret_rules(document)]
+    known = {problem.where.key for problem in first}
     found = check_schema(document, read_schema("manifest"))
-    problems = [*document.problems, *(problem for problem in found if problem.where.key not in known)]
+    problems = [*first, *(problem for problem in found if problem.where.key not in known)]
     problems.extend(cross_rules(document, problems))
     if problems:
         problems.sort(key=lambda problem: (problem.where.line or 0, problem.where.column or 0))

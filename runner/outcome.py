@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import EXIT_CODES, Exit, Problem
+from runner.masking import masked_value
 
 MAX_BYTES = 4096  # of a container's termination message; Kubernetes cuts there
 SHORTEST_TEXT = 40
@@ -54,8 +55,8 @@ def describe(outcome: Outcome, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
 
 
 def as_line(facts: Mapping[str, Any]) -> str:
-    """The facts as one line of JSON that UTF-8 can write, half characters as escapes."""
-    text = json.dumps(facts, ensure_ascii=False, default=str)
+    """The facts, masked, as one line of JSON that UTF-8 can write, half characters as escapes."""
+    text = json.dumps(masked_value(facts), ensure_ascii=False, default=str)
     return text.encode("utf-8", errors="backslashreplace").decode()
 
 

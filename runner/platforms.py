@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.masking import masked
 
 FAILURE_BYTES = 1024  # of SageMaker's FailureReason, which it takes from the file
 REPORTS = ("report.json", "report.html")
@@ -94,4 +95,4 @@ def leave_failure(platform: Platform, reason: str) -> None:
     """Tells the service why a run failed, where it has a place for that."""
     if platform.failure and platform.failure.parent.is_dir():
         with contextlib.suppress(OSError):
-            platform.failure.write_bytes(reason.encode()[:FAILURE_BYTES])
+            platform.failure.write_bytes(masked(reason).encode()[:FAILURE_BYTES])

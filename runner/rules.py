@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from runner.backends import APPROACHES
-from runner.document import Document, KeyPath
+from runner.document import Document, KeyPath, Value
 from runner.errors import Problem
-from runner.schema import read_schema
+from runner.masking import is_environment_name, kind_of_secret
+from runner.schema import read_schema, secret_problem
 
 METRIC_NEEDS = {  # what a metric cannot do without: the key under eval, and an example of it
     "json_valid": ("json_schema", 'json_schema: "data/ticket.schema.json"'),
@@ -39,6 +40,27 @@ def cross_rules(document: Document, problems: Sequence[Problem]) -> Iterator[Pro
     yield from _eval_rules(document, faulty)
     yield from _gate_rules(document, faulty)
     yield from _price_rules(document, faulty)
+
+
+def secret_rules(document: Document) -> Iterator[Problem]:
+    """Keys and tokens that stand in the manifest, wherever it is; known by their shape, or by where they stand."""
+    for path, text in _texts(document.value, ()):
+        key = ".".join(map(str, path))
+        where = document.where(path, value=True)
+        if kind := kind_of_secret(text):
+            yield secret_problem(f"A secret ({kind}) stands at '{key}', in a file that others read.", where)
+        elif path[-1] == "api_key_env" and not is_environment_name(text):
+            what = f"'{key}' must name an environment variable; what stands there may be the key itself."
+            yield secret_problem(what, where)
+
+
+def _texts(value: Value, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Every text of a document, and where it stands."""
+    if isinstance(value, str):
+        yield path, value
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in pairs:
+        yield from _texts(item, (*path, key))
 
 
 def _is_faulty(faulty: set[str], *path: str | int) -> bool:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.files import write_whole
 from runner.lease import NAME, is_local, take_lease
+from runner.masking import masked, masked_value
 
 if TYPE_CHECKING:
     from filelock import SoftFileLease
@@ -130,20 +131,20 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Writes a JSON file whole; NaN and infinity are refused."""
-        text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=False, allow_nan=False)
+        text = json.dumps(masked_value(value), ensure_ascii=False, indent=2, sort_keys=False, allow_nan=False)
         return self.write_text(name, text + "\n")
 
     def write_text(self, name: str, text: str) -> Path:
-        """Writes a text file whole: a reader sees the old file or the new one, never a part."""
+        """Writes a text file whole and without secrets: a reader sees the old file or the new one, never a part."""
         self._check_lease()
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        return write_whole(path, text)
+        return write_whole(path, masked(text))
 
     def event(self, name: str, **facts: Any) -> None:
         """Adds one line to events.jsonl."""
         self._check_lease()
-        line = json.dumps({"time": time.time(), "event": name, **facts}, ensure_ascii=False, default=str)
+        line = json.dumps({"time": time.time(), "event": name, **masked_value(facts)}, ensure_ascii=False, default=str)
         with (self.path / EVENTS).open("a", encoding="utf-8") as file:
             file.write(f"\n{line}\n" if self._is_torn(file) else f"{line}\n")
 

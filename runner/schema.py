@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.document import Document, KeyPath, Value, describe_value, dotted, resolve
-from runner.errors import Problem
+from runner.errors import Problem, Where
+from runner.masking import is_secret_name
 
 
 @cache
@@ -76,6 +77,9 @@ def _schema_problems(error: Any, document: Document, root: Mapping[str, Any]) ->
         known = error.schema.get("properties", {})
         for extra in [name for name in value if name not in known]:
             where, fix = document.where((*path, extra)), _key_hint(extra, known, root)
+            if is_secret_name(extra):
+                yield secret_problem(f"'{extra}'{within} would be a secret in a file that others read.", where)
+                continue
             yield Problem(code="manifest/unknown-key", what=f"Unknown key '{extra}'{within}.", where=where, fix=fix)
         return
     where = document.where(path, value=True)
@@ -108,6 +112,17 @@ def _schema_problems(error: Any, document: Document, root: Mapping[str, Any]) ->
         fix = _slug(value, rule) if keyword == "pattern" else ""
         fix = fix or _example(str(path[-1]), error.schema)
         yield Problem(code="manifest/bad-value", what=f"'{key}' {phrase}.", where=where, fix=fix)
+
+
+def secret_problem(what: str, where: Where) -> Problem:
+    """A key or password stands in the manifest, which others read; it is not shown again."""
+    return Problem(
+        code="manifest/secret",
+        what=what,
+        where=where,
+        fix="Take it out, and withdraw it if the file was shared. Set an environment variable (or NAME_FILE, a file "
+        "that holds it); an endpoint names its variable:  api_key_env: JUDGE_KEY",
+    )
 
 
 _LIMITS = {

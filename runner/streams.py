@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
+
+from runner.masking import MaskedStream
 
 
 def keep_streams() -> None:
@@ -21,7 +23,8 @@ def keep_streams() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 shows escapes
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr, lasts_always=True)
+    errors = cast("TextIO", MaskedStream(sys.stderr))  # where libraries warn and log
+    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(errors, lasts_always=True)
 
 
 class LastingStream(io.TextIOBase):

@@ -22,6 +22,7 @@ from runner.backends.wandb import (
     server_of,
 )
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.masking import masked_value
 from runner.plan import Plan
 from runner.report import Facts, to_json
 
@@ -55,8 +56,8 @@ class WandbTracker:
             entity=plan.tracking.entity,
             name=f"{plan.name}-{run_id}",
             run_id=_tracked_id(run_id, folder),
-            tags=plan.tracking.tags,
-            config={"manifest": to_json(plan.values), "model": to_json(plan.model_facts)},
+            tags=masked_value(plan.tracking.tags),
+            config=masked_value({"manifest": to_json(plan.values), "model": to_json(plan.model_facts)}),
             folder=folder,
         )
         self._folder = folder

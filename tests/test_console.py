@@ -153,6 +153,26 @@ def test_a_problem_cannot_write_to_the_terminal() -> None:
     assert text == "error: Key '\ufffd[2J\ufffd'. [run/x]\n  fix: Not\ufffd this.\n"
 
 
+def test_no_line_can_steer_the_terminal_or_name_a_colour() -> None:
+    out = Terminal()
+    console = Console(out, {"TERM": "xterm"})
+    console.line(console.paint("\x1b[2Jred\x1b]0;title\x07 <0:31>", "good"))
+    assert out.getvalue() == "\x1b[32;1m\ufffd[2Jred\ufffd]0;title\ufffd <0:31>\x1b[0m\n"
+
+
+def test_a_secret_is_masked_on_every_screen(tmp_path: Path) -> None:
+    key = "hf_" + "aBcDeFgHiJ" * 3 + "kLmN"
+    path = tmp_path / "m.yaml"
+    path.write_text(f"a: {key}, b: c\n", encoding="utf-8")
+    problem = Problem(code="run/x", what=f"{key}.", where=Where(path=str(path), line=1, column=len(key) + 6), fix=key)
+    for form in ("text", "json", "github"):
+        out = io.StringIO()
+        Console(out).problems([problem], form)
+        assert key not in out.getvalue() and "***" in out.getvalue()
+    lines = screen(problem).splitlines()
+    assert lines[1:3] == ["     1 | a: ***, b: c", "       |    ^"]
+
+
 @pytest.mark.parametrize(
     ("out", "environment", "colour"),
     [

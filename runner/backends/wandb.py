@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from runner.backends.base import Watch
 from runner.errors import Interrupted
+from runner.masking import masked
 
 Mode = Literal["online", "offline"]
 SERVER = "https://api.wandb.ai"
@@ -122,7 +123,7 @@ class WandbRun:
             self._run = _open(settings)
             self.url = self._run.url
         except Exception as error:  # whatever W&B does, the experiment goes on
-            said = " ".join(str(error).split())[:200]
+            said = masked(" ".join(str(error).split()))[:200]
             self.note = f"{settings.mode}: {type(error).__name__}: {said}"
             self.mode = "failed"
             if settings.mode == "online":

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.backends.base import CheckpointPlan, Endpoint, ModelFacts
 from runner.manifest import Manifest
+from runner.masking import masked
 from runner.plan.parts import (
     BudgetPlan,
     CustomMetric,
@@ -195,12 +196,12 @@ def _data(data: Mapping[str, Any], folder: Path) -> DataPlan:
 
 
 def without_secrets(value: Any) -> Any:
-    """The same values with every URL stripped of user, password and query, which may hold keys."""
+    """The same values, masked, with every URL stripped of user, password and query, which may hold keys."""
     if isinstance(value, Mapping):
         return {key: without_secrets(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_secrets(item) for item in value]
-    return _URL_SECRETS.sub(r"\1\2", value) if isinstance(value, str) else value
+    return masked(_URL_SECRETS.sub(r"\1\2", value)) if isinstance(value, str) else value
 
 
 _URL_SECRETS = re.compile(r"^((?:[\w.]+=)?[\w+:.-]+://)(?:[^/\s@]*@)?([^\s?#]*)(?:[?#]\S*)?$")

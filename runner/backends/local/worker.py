@@ -3,13 +3,14 @@ is what the runner itself starts; ranks that somebody else started come here too
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from runner.backends.local.ranks import Ranks, joined, placed
 from runner.backends.local.ranks.job import RankJob
@@ -19,6 +20,7 @@ from runner.backends.local.ranks.status import leave_status, lost_another
 from runner.backends.local.ranks.watch import RankWatch
 from runner.backends.local.session import LocalSession
 from runner.errors import Exit, RunnerError
+from runner.masking import MaskedStream, remember
 
 
 def run_rank(
@@ -38,6 +40,8 @@ def run_rank(
 
 def main() -> int:
     """The exit code of a rank that torchrun started."""
+    remember(os.environ)
+    sys.stderr = cast("TextIO", MaskedStream(sys.stderr))  # which is a file of the run directory
     die_with_parent()
     if not has_torchrun():
         return int(Exit.INTERRUPTED)

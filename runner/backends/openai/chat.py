@@ -130,7 +130,7 @@ class ChatClient:
             if end := self._fatal(error):
                 raise end from error
             return Reply(completion=None, reason=reason_of(error, self._key))
-        reply = replace(reply, reason=self._masked(reply.reason) if reply.reason else None)
+        reply = self._without_key(reply)
         self._answers.put({key: reply})
         return reply
 
@@ -215,6 +215,11 @@ class ChatClient:
 
     def _fatal(self, error: openai.APIError) -> RunnerError | None:
         return fatal(error, self.endpoint, self._key)
+
+    def _without_key(self, reply: Reply) -> Reply:
+        """The reply as it is kept: a server may repeat the key that it was sent."""
+        said = reply.completion and replace(reply.completion, text=self._masked(reply.completion.text))
+        return replace(reply, completion=said, reason=self._masked(reply.reason) if reply.reason else None)
 
     def _masked(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text

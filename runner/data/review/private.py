@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from runner.masking import SHAPES
+
 HIDDEN = "(hidden: it holds a secret)"
 
 
@@ -38,22 +40,6 @@ def hide(text: str) -> str:
     return HIDDEN if secret(turns) or password(turns) else text
 
 
-# Kind, what its text holds in lower case (looked for first, because that is fast), and the pattern.
-_SECRETS = tuple(
-    (kind, needle, re.compile(pattern))
-    for kind, needle, pattern in (
-        ("private key", "private key-----", r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----[^-]{0,200}?[A-Za-z0-9+/]{20}"),
-        ("AWS key", "akia", r"\bAKIA[0-9A-Z]{16}\b(?<!EXAMPLE)"),
-        ("GitHub token", "_", r"g(?:h[pousr]_[A-Za-z0-9]{36}|ithub_pat_\w{50})"),
-        ("Slack token", "xox", r"(?<![\w-])xox[abeprs]-[0-9]{6,}[0-9A-Za-z-]{10,}"),
-        ("OpenAI or Anthropic key", "sk-", r"(?<![\w-])sk-(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{20,}"),
-        ("Stripe key", "_", r"[rs]k_live_[0-9A-Za-z]{20,}"),
-        ("Hugging Face token", "_", r"hf_[A-Za-z]{34}\b"),
-        ("Google key", "aiza", r"\bAIza[\w-]{35}"),
-        ("JSON web token", "eyj", r"(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{10,}"),
-        ("bearer token", "bearer ", r"\b[Bb]earer (?=[\w.~+/-]*\d)(?=[\w.~+/-]*[A-Za-z])[\w.~+/-]{20,}"),
-    )
-)
 _ASSIGNED = re.compile(
     r"(?:password|passwd|pwd|secret_key|api[_-]?key|access_token|secret_access_key)[\"']?\s{0,3}[:=]\s{0,3}[\"']?"
     r"(?=[^\s\"']{0,64}\d)(?=[^\s\"']{0,64}[a-z])(?P<value>[^\s\"',;<>{}()\[\]]{8,64})(?![\w(\[{])"
@@ -70,7 +56,7 @@ _EXAMPLE_SECRET = re.compile(
 def secret(turns: Turns) -> str | None:
     """The kind of a key or token, never the thing itself."""
     lower = turns.lower
-    found = (kind for kind, needle, pattern in _SECRETS if needle in lower and pattern.search(turns.all))
+    found = (kind for kind, needle, pattern in SHAPES if needle in lower and pattern.search(turns.all))
     return next(found, None)
 
 

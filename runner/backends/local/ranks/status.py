@@ -11,6 +11,7 @@ from torch.distributed import DistError
 
 from runner.errors import Exit, Interrupted, Problem, RunnerError, Where
 from runner.files import write_whole
+from runner.masking import masked_value
 
 
 def leave_status(folder: Path, rank: int, error: BaseException | None) -> None:
@@ -25,7 +26,7 @@ def leave_status(folder: Path, rank: int, error: BaseException | None) -> None:
         status = {"outcome": "alone"}
     elif error is not None:
         status = {"outcome": "bug", "what": f"{type(error).__name__}: {error}"}
-    write_whole(folder / f"status-{rank}.json", json.dumps(status))
+    write_whole(folder / f"status-{rank}.json", json.dumps(masked_value(status)))
 
 
 def lost_another(error: BaseException) -> bool:
