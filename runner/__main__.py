@@ -12,6 +12,7 @@ import sys
 
 from runner.backends import place
 from runner.errors import Exit
+from runner.machine.threads import settled
 from runner.stopping import Stop, StopNow
 from runner.streams import keep_streams
 
@@ -23,6 +24,7 @@ def main() -> int:
     try:
         with stop.interruptible():
             keep_streams()
+            settled()  # before anything that is loaded looks at the environment
             from runner.cli import run_process
     except StopNow:
         os._exit(Exit.INTERRUPTED)

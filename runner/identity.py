@@ -15,7 +15,7 @@ from runner.files import sha256_of
 from runner.manifest import Manifest
 from runner.plan import model_reference, source_files
 
-PATIENCE = ("max_parallel", "timeout_seconds", "processes")
+PATIENCE = ("max_parallel", "timeout_seconds", "processes", "accelerator")
 # What changes no result; of the budget, the price of the machine does count, as the return rests on it.
 VOLATILE = ("description", "checkpoint", "tracking", "budget")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -61,8 +61,8 @@ def local_directory(text: str) -> Path:
 
 
 def _without_patience(value: Any) -> Any:
-    """The values without how endpoints are waited for, and over how many processes work is spread, which changes no
-    answer."""
+    """The values without how endpoints are waited for, over how many processes work is spread, and whether a GPU is
+    asked for, which change no answer."""
     if isinstance(value, Mapping):
         return {key: _without_patience(item) for key, item in value.items() if key not in PATIENCE}
     return [_without_patience(item) for item in value] if isinstance(value, list) else value

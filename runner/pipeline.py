@@ -25,8 +25,8 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
     Raises Refused when the gate or the budget says no, Interrupted when asked to stop, RunnerError otherwise.
     """
     with world.stage("plan", run, facts):
-        backend = world.load_backend(manifest.values["approach"]["kind"])
-        facts.environment = backend.environment()
+        backend, facts.environment, found = world.open_backend(manifest)
+        facts.problems += found
         session = world.open_session(manifest, backend)
         facts.plan = plan = make_plan(manifest, session.facts)
         scoring = read_scoring(plan)

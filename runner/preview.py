@@ -37,7 +37,7 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
 
 
 def _preview(manifest: Manifest, world: World, console: Console) -> Exit:
-    backend = world.load_backend(manifest.values["approach"]["kind"])
+    backend, _, about_gpu = world.open_backend(manifest)
     session = world.open_session(manifest, backend)
     plan = make_plan(manifest, session.facts)
     scoring = read_scoring(plan)
@@ -56,7 +56,7 @@ def _preview(manifest: Manifest, world: World, console: Console) -> Exit:
     for shown in dataset.shown:
         console.line(_row(console, shown))
         console.line()
-    console.problems([*dataset.findings, *problems])
+    console.problems([*about_gpu, *dataset.findings, *problems])
     console.line(f"   every row's outcome, findings and leaks: {folder}")
     memory = session.expected_memory(plan.hyperparameters, dataset.train)
     estimate = estimate_cost(plan, dataset, backend.matmul_rate, memory)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from runner.answerer import Answerer
 from runner.backends import load, open_chat, open_embedder
 from runner.backends.base import Backend, Chat, Embedder, Endpoint, Sampling, Session, Watch
-from runner.errors import Exit, RunnerError
+from runner.errors import Exit, Problem, RunnerError
+from runner.machine.gpu import look
+from runner.machine.gpu.accelerator import Look, confirm, settle_accelerator
 from runner.manifest import Manifest
 from runner.plan import Plan, model_reference
 from runner.report import Facts
@@ -26,10 +29,11 @@ class World:
 
     watch: Watch
     cache: Path
-    environment: Mapping[str, str]
+    environment: MutableMapping[str, str]
     load_backend: Callable[[str], Backend] = load
     load_chat: Callable[[Endpoint, Path, Mapping[str, str]], Chat] = open_chat
     load_embedder: Callable[[str], Embedder] = open_embedder
+    look_for_gpus: Look = look
     clock: Callable[[], float] = time.perf_counter
     tracker: Tracker = field(default_factory=NullTracker)
     _embedders: dict[str, Embedder] = field(default_factory=dict)
@@ -53,6 +57,19 @@ class World:
         assert facts.run_id is not None
         self.tracker = open_tracker(plan, facts.run_id, run.folder("wandb"), self.environment)
         self.watch.send_curves_to(self.tracker.log)
+
+    def open_backend(self, manifest: Manifest) -> tuple[Backend, Mapping[str, Any], list[Problem]]:
+        """The backend of the manifest's approach, the machine as it sees it, and what to know of the GPU, which is
+        looked at before anything is loaded or fetched. Raises RunnerError (66, 69, 78)."""
+        approach = manifest.values["approach"]
+        accelerator = approach.get("accelerator", "auto")
+        settled = settle_accelerator(accelerator, self.environment, self.look_for_gpus)
+        backend = self.load_backend(approach["kind"])
+        machine = backend.environment()
+        problems = [*settled.problems, *confirm(accelerator, settled, machine.get("gpus") or ())]
+        for problem in problems:
+            self.watch.say(f"{problem.severity}: {problem.what} {problem.fix}")
+        return backend, {**machine, "driver": settled.gpus.driver if settled.gpus else None}, problems
 
     def open_session(self, manifest: Manifest, backend: Backend) -> Session:
         """The manifest's model, opened but without its weights; raises RunnerError when a preflight finds something."""

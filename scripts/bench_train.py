@@ -1,6 +1,7 @@
 """Training and evaluation against stock TRL and plain generation: the table of bars, each with its figure.
 
     python scripts/bench_train.py cpu-train [--arm trl-tuned]   trained tokens/s on the quickstart's rows
+    python scripts/bench_train.py cpu-busy                      the same beside a neighbour whose threads spin
     python scripts/bench_train.py cpu-eval                      base and tuned answers, loading included
     python scripts/bench_train.py gpu-train [--parts chat,...]  8B and 1B at random: speed, utilisation, peak memory
     python scripts/bench_train.py gpu-eval                      as cpu-eval, with an 8B model at random on disk
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from bench import answering, figures, gpu, models, training  # noqa: E402 (the path first)
+from bench import answering, figures, gpu, models, neighbour, training  # noqa: E402 (the path first)
 from bench.figures import Line, Result  # noqa: E402
 
 CACHE = Path(os.environ.get("RUNNER_CACHE") or Path.home() / ".cache" / "runner")
@@ -68,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--json", type=Path)
         verb.add_argument("--model", help="a model folder in place of the embedded model")
         verb.add_argument("--toy", action="store_true", help=argparse.SUPPRESS)  # the GPU's code path on any machine
-        verb.add_argument("--batch", type=int, default=4 if name == "cpu-train" else 64, help="rows a step or a batch")
+        verb.add_argument(
+            "--batch", type=int, default=4 if name in ("cpu-train", "cpu-busy") else 64, help="rows a step or a batch"
+        )
         verb.add_argument("--arm", action="append", choices=["trl-tuned"], default=[], help="a further arm")
         verb.add_argument("--prompts", type=int, default=64)
         verb.add_argument("--new-tokens", type=int, default=128)
@@ -107,19 +110,21 @@ def run_child(args: argparse.Namespace) -> None:
     args.options.write_text(json.dumps(CHILDREN[args.name](options)))
 
 
-def in_process(name: str, options: dict[str, Any]) -> Result:
-    """Runs an arm in a process of its own, in a work folder of its own; one that fails says how it ended."""
+def in_process(name: str, options: dict[str, Any], own: Mapping[str, str] | None = None, label: str = "") -> Result:
+    """Runs an arm in a process of its own, in a work folder of its own; one that fails says how it ended. `own` is
+    added to its environment."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "options.json"
         path.write_text(json.dumps({**options, "work": folder}))
         command = [sys.executable, __file__, "arm", name, str(path)]
         started = time.perf_counter()
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        environment = {**os.environ, **(own or {})}
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         lines = (ended.stderr or ended.stdout).strip().splitlines() or ["no output"]
         failed = {"failed": f"exit {ended.returncode}: {lines[-1][:300]}"}
         result = json.loads(path.read_text()) if ended.returncode == 0 else failed
     told = result.get("failed") or _told(result)
-    print(f"  {name}: {told} ({time.perf_counter() - started:.0f} s with start and imports)", flush=True)
+    print(f"  {label or name}: {told} ({time.perf_counter() - started:.0f} s with start and imports)", flush=True)
     return dict(result)
 
 
@@ -159,6 +164,51 @@ def cpu_train(args: argparse.Namespace) -> tuple[list[Line], dict[str, Any]]:
         notes=tuple(notes),
     )
     return [line], {"cpu-train": rounds}
+
+
+SPINNING = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}  # what the libraries do when nobody says anything
+
+
+def cpu_busy(args: argparse.Namespace) -> tuple[list[Line], dict[str, Any]]:
+    """Ours beside a neighbour of as many spinning threads as cores, over ours alone and over its fair share: with the
+    waiting that `runner` sets, and with the libraries' own."""
+    options, cores = _train_options(args, "lora"), neighbour.num_cores()
+    waits = {"passive": {}, "default": SPINNING}
+
+    def run(name: str) -> Result:
+        wait, place = name.split(", ")
+        with neighbour.spinning(cores if place == "busy" else 0):
+            return in_process("ours", options, waits[wait], name)
+
+    order = ["passive, quiet", "passive, busy", "default, busy", "default, quiet", "passive, quiet"]
+    rounds = figures.in_rounds(order, args.rounds, run)
+    share = neighbour.fair_share(cores, cores, cores)
+    found = {
+        wait: tuple(ratio / share for ratio in figures.ratios(rounds, f"{wait}, busy", f"{wait}, quiet"))
+        for wait in waits
+    }
+    line = Line(
+        bar="cpu-busy",
+        values=found["passive"],
+        noise=figures.noise(rounds, "passive, quiet"),
+        reason=figures.failures(rounds, "passive, busy", "passive, quiet"),
+        notes=(
+            f"the fair share is {share:g} of the quiet speed: {cores} threads of ours, {cores} of the neighbour's",
+            f"with the libraries' own waiting: {figures.show_spread(found['default'], 'x')} of the fair share",
+            *(
+                f"{name}: {figures.show_spread(_steps_per_second(rounds, name))} steps/s"
+                for name in dict.fromkeys(order)
+            ),
+            f"passive over default, quiet: "
+            f"{figures.show_spread(figures.ratios(rounds, 'passive, quiet', 'default, quiet'), 'x')}",
+        ),
+    )
+    return [line], {"cpu-busy": rounds}
+
+
+def _steps_per_second(rounds: figures.Rounds, name: str) -> tuple[float, ...]:
+    every = (figures.good(found.get(name)) for found in rounds)
+    return tuple(len(result["seconds"]) / sum(result["seconds"]) for results in every for result in results)
 
 
 def _train_options(args: argparse.Namespace, method: str) -> dict[str, Any]:
@@ -265,6 +315,7 @@ def _has_gpu(args: argparse.Namespace) -> bool:
 
 VERBS = {
     "cpu-train": cpu_train,
+    "cpu-busy": cpu_busy,
     "cpu-eval": cpu_eval,
     "gpu-train": gpu_train,
     "gpu-eval": gpu_eval,

@@ -71,6 +71,7 @@ def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
         description=values["description"],
         seed=values["seed"],
         approach=approach["kind"],
+        accelerator=approach["accelerator"],
         processes=None if approach["processes"] == "auto" else approach["processes"],
         model=_model_name(approach["model"], folder),
         model_facts=model_facts,

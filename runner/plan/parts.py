@@ -214,13 +214,14 @@ class ExportPlan:
 class Plan:
     """The experiment, resolved; `origins` says of every dotted key where its value comes from.
 
-    `processes` None: one for each GPU, and one without.
+    `processes` None: one for each GPU, and one without. `accelerator` is auto, required or none.
     """
 
     name: str
     description: str
     seed: int
     approach: str
+    accelerator: str
     processes: int | None
     model: str
     model_facts: ModelFacts

@@ -34,6 +34,11 @@ BARS = {
     "cpu-train": Bar(
         name="CPU, embedded model, quickstart rows, LoRA: trained tokens/s", value=3.0, baseline="stock TRL"
     ),
+    "cpu-busy": Bar(
+        name="CPU, beside a neighbour of as many spinning threads as cores: training steps/s over the quiet speed",
+        value=0.8,
+        baseline="the fair share of it",
+    ),
     "cpu-eval": Bar(name="CPU, base and tuned evaluation", value=2.0, baseline="two loads, padded generate, batch 8"),
     "gpu-chat": Bar(name="GPU, 8B LoRA, chat lengths: real tokens/s", value=3.4, baseline="stock TRL, batch 8"),
     "gpu-long": Bar(name="GPU, 8B LoRA, full 4k rows: tokens/s", value=1.7, baseline="stock TRL, batch 8"),

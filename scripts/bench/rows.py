@@ -23,6 +23,9 @@ SHORTEST = 16
 
 def local_backend() -> Any:
     """The local backend, importable also where packages are missing that made-up rows do not need."""
+    from runner.machine.threads import settled
+
+    settled()  # as the command does: before torch
     import peft  # noqa: F401 (before the stand-ins: it looks for packages itself)
     import transformers  # noqa: F401
 

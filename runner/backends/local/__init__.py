@@ -9,13 +9,20 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from runner.machine.threads import settled
 
 # Before anything imports the hub client: no telemetry, and no fetch that the person did not ask for.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # threads of its own; nothing forks here
 os.environ.setdefault("TQDM_DISABLE", "1")  # the person sees our bars, not those of five libraries
+
+# Before torch loads OpenMP, which looks at the environment once.
+settled()
 
 # Said on every import and of no use to the person: a missing optional kernel, names that libraries renamed.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -95,15 +102,18 @@ def matmul_rate() -> float:
     return 2 * size**3 / best
 
 
-def environment() -> Mapping[str, object]:
+def environment() -> Mapping[str, Any]:
     """Versions and hardware that the figures depend on."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    gpus = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "num_cores": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
+        "threads": asdict(settled()),
         "gpus": gpus,
         "cuda": torch.version.cuda,
         "packages": {name: metadata.version(name) for name in PACKAGES if _installed(name)},

@@ -55,12 +55,22 @@ def training_findings(
         )
 
 
-def resumed(steps: Sequence[int], quarantined: Sequence[Quarantined]) -> Iterator[Problem]:
-    """That training was interrupted, and what of its checkpoints was damaged."""
+def resumed(
+    steps: Sequence[int], quarantined: Sequence[Quarantined], computed_on: Sequence[str] = ()
+) -> Iterator[Problem]:
+    """That training was interrupted, whether it went on on something else, and what of its checkpoints was damaged."""
     if steps:
         shown = ", ".join(f"{step:,}" for step in steps)
         what = f"Training was interrupted and went on from a checkpoint (of step {shown})."
         yield Problem(code="train/resumed", what=what, severity="note")
+    if len(computed_on) > 1:
+        yield Problem(
+            code="train/other-computer",
+            what=f"Training began on {computed_on[0]} and went on on {', then '.join(computed_on[1:])}: sums may round "
+            "otherwise there, so an uninterrupted run may have other last digits.",
+            fix="Where it matters, give every attempt the same: OMP_NUM_THREADS, approach.processes, the GPU's model.",
+            severity="warning",
+        )
     for damaged in quarantined:
         yield Problem(
             code="train/checkpoint-damaged",

@@ -79,6 +79,7 @@ class Loop:
         """
         if not self._has_begun:
             self._restore()
+            self.state.go_on_with(self._ranks.computer)
             self._show_restored()
             self._has_begun = True
         started, before = time.perf_counter(), self.state.seconds

@@ -12,7 +12,7 @@ from runner.backends.base import CurvePoint
 @dataclass(kw_only=True)
 class State:
     """The step, the curve so far, the best look at the dev rows, and the loss that is not in the curve yet. The
-    micro-batches belong to it: others would round otherwise."""
+    micro-batches belong to it: others would round otherwise. `computed_on` says what every stretch was computed on."""
 
     step: int = 0
     seconds: float = 0.0
@@ -25,6 +25,7 @@ class State:
     resumed_from: list[int] = field(default_factory=list)
     micro_batch_tokens: int = 0
     activation_checkpointing: bool = False
+    computed_on: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -34,6 +35,11 @@ class State:
     def of(cls, values: Mapping[str, Any]) -> State:
         """The state that `to_json` gave."""
         return cls(**{**values, "points": [CurvePoint(**point) for point in values["points"]]})
+
+    def go_on_with(self, computer: str) -> None:
+        """Notes what the steps from here on are computed on, where it is another one than before."""
+        if self.computed_on[-1:] != [computer]:
+            self.computed_on.append(computer)
 
     @property
     def has_looked(self) -> bool:

@@ -166,6 +166,6 @@ def _outcome(
         weights_sha256="",
         findings=(
             *training_findings(curve, best_step=best, stopped_early=loop.stopped_early, num_steps=steps.num_steps),
-            *resumed(state.resumed_from, loop.quarantined),
+            *resumed(state.resumed_from, loop.quarantined, state.computed_on),
         ),
     )

@@ -425,3 +425,17 @@ def test_weights_kept_in_float32_are_the_ones_computed_with_in_bf16(
     lower = train_losses(train("lower", **full))
     assert exact[-1] < exact[0] - 0.5
     assert lower == pytest.approx(exact, abs=0.1)
+
+
+def test_another_number_of_threads_after_an_interruption_is_said(train: Callable[..., TrainedModel]) -> None:
+    threads = torch.get_num_threads()
+    stop_after(train, 5, name="moved")
+    torch.set_num_threads(threads + 1)
+    try:
+        moved = train("moved")
+    finally:
+        torch.set_num_threads(threads)
+    (finding,) = [finding for finding in moved.findings if finding.code == "train/other-computer"]
+    assert f"{threads} threads" in finding.what and f"{threads + 1} threads" in finding.what
+    stop_after(train, 5, name="stayed")
+    assert "train/other-computer" not in {finding.code for finding in train("stayed").findings}

@@ -10,6 +10,13 @@ from typing import Protocol, Self
 
 import torch
 
+from runner.machine.cgroups import folders
+
+CGROUP_FILES = {  # the limit, what is used, and the line of memory.stat with what of it can be dropped
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
+
 
 def available_bytes(root: Path | None = None) -> int | None:
     """Bytes that this process can come to hold, those that it holds already included; None is unknown.
@@ -44,21 +51,8 @@ def _entries(path: Path, name: str) -> list[int]:
 
 def _cgroup_left(root: Path) -> Iterator[int]:
     """What each memory cgroup around this process leaves, of version 1 and 2; those without a limit say nothing."""
-    tree = root / "sys/fs/cgroup"
-    with contextlib.suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            own = Path(path.lstrip("/"))
-            if "memory" in controllers.split(","):
-                files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                yield from _chain_left(tree / "memory", own, files)
-            elif not controllers:
-                yield from _chain_left(tree, own, ("memory.max", "memory.current", "inactive_file"))
-
-
-def _chain_left(tree: Path, own: Path, files: tuple[str, str, str]) -> Iterator[int]:
-    limit, usage, droppable = files
-    for folder in (tree / own, *(tree / parent for parent in own.parents)):  # a container may see only the top
+    for folder, version in folders("memory", root):
+        limit, usage, droppable = CGROUP_FILES[version]
         with contextlib.suppress(OSError, ValueError):  # "max" is no number
             most, used = (int((folder / name).read_text()) for name in (limit, usage))
             yield most - used + _statistic(folder / "memory.stat", droppable)

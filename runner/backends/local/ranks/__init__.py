@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +30,13 @@ class Ranks(Place):
     def device(self) -> torch.device:
         """Where this rank computes."""
         return torch.device("cuda", self.local) if torch.cuda.is_available() else torch.device("cpu")
+
+    @property
+    def computer(self) -> str:
+        """What is computed on, as far as sums round otherwise on another: processors or GPUs, threads, processes."""
+        kind = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.machine()
+        threads = "" if self.device.type == "cuda" else f", {torch.get_num_threads()} threads"
+        return f"{kind}{threads}, {self.size} process{'es' if self.size > 1 else ''}"
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Each flag, raised where any rank raises it. Goes through the processors, so no device is waited for."""

@@ -21,6 +21,7 @@ from runner.backends.local.ranks.meeting import meeting
 from runner.backends.local.ranks.status import forget, leave_status, lost_another, raise_outcome
 from runner.backends.local.ranks.watch import AgreedWatch, Shown
 from runner.errors import Interrupted
+from runner.machine.threads import settled
 
 WORD_SECONDS = 2.0  # for a rank that failed to leave word
 PATIENCE_SECONDS = 60.0  # from the request to stop until processes that do not end are ended
@@ -39,7 +40,7 @@ def spawn(path: Path, num_processes: int, watch: Watch) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
     environment = {
         **os.environ,
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_processes)),
+        "OMP_NUM_THREADS": str(settled().of_each(num_processes)),
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(round(PATIENCE_SECONDS)),  # else ranks are killed amid a long save
     }
     with (folder / "ranks.log").open("w") as log:
