@@ -41,7 +41,7 @@ EXIT_CODES: dict[Exit, ExitMeaning] = {
     Exit.USAGE: ExitMeaning(meaning="the command line is wrong", retry=False),
     Exit.DATA_REJECTED: ExitMeaning(meaning="the data was rejected", retry=False),
     Exit.INPUT_MISSING: ExitMeaning(meaning="an input file or model is missing", retry=False),
-    Exit.UNAVAILABLE: ExitMeaning(meaning="an outside service is unavailable after our own retries", retry=True),
+    Exit.UNAVAILABLE: ExitMeaning(meaning="an outside service, or the GPU, is unavailable now", retry=True),
     Exit.BUG: ExitMeaning(meaning="an internal error, with a traceback, or retries that gain nothing", retry=False),
     Exit.RUN_DIRECTORY: ExitMeaning(meaning="the run directory is unusable or locked", retry=False),
     Exit.IO: ExitMeaning(meaning="reading or writing failed, for example a full disk", retry=True),

@@ -134,7 +134,11 @@ def test_the_report_knows_every_exit_code() -> None:
 @pytest.mark.parametrize(
     ("section", "plan", "renamed"),
     [
-        ("", Plan, {"approach.kind": "approach", "approach.model": "model", "approach.processes": "processes"}),
+        (
+            "",
+            Plan,
+            {"approach.kind": "approach"} | {f"approach.{key}": key for key in ("model", "processes", "accelerator")},
+        ),
         ("data.split", SplitPlan, {}),
         ("template", Template, {}),
         ("hyperparameters", Hyperparameters, {}),
