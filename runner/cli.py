@@ -27,6 +27,7 @@ from runner.masking import masked, masked_source, print_exception, remember
 from runner.outcome import Outcome, describe, leave_message
 from runner.platforms import Platform, find_platform, hand_over, leave_failure
 from runner.progress import LiveWatch
+from runner.roots import check_paths
 from runner.rundir import finished_report
 from runner.schema import read_schema
 from runner.stopping import Stop
@@ -190,13 +191,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
+    """The manifest, checked; raises RunnerError (64, 66, 78) with every fault found."""
+    manifest = load_manifest(path, overrides)
+    check_paths(manifest, os.environ)
+    return manifest
+
+
 def _validate(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     problems: list[Problem] = []
     notes: list[Problem] = []
     worst = Exit.DONE
     for path in args.manifests:
         try:
-            notes.extend(missing_credentials(load_manifest(path), os.environ))
+            notes.extend(missing_credentials(_manifest(path), os.environ))
         except RunnerError as error:
             problems.extend(error.problems)
             worst = Exit(max(worst, error.exit_code))
@@ -258,7 +266,7 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
 def _load(args: argparse.Namespace, out: Path | None, console: Console, stop: Stop) -> Manifest:
     """The manifest; the faults of one that is none are left in the run directory that was named."""
     try:
-        manifest = load_manifest(args.manifest, args.overrides)
+        manifest = _manifest(args.manifest, args.overrides)
         take_files(os.environ, keys_named_in(manifest.values).values())
         return manifest
     except RunnerError as error:
@@ -305,7 +313,7 @@ def _leading(kind: str) -> Iterator[list[Exit]]:
 def _plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     from runner.preview import preview
 
-    manifest: Manifest = load_manifest(args.manifest, args.overrides)
+    manifest: Manifest = _manifest(args.manifest, args.overrides)
     take_files(os.environ, keys_named_in(manifest.values).values())
     return preview(manifest, _world(console, stop), console)
 

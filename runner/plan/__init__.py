@@ -52,8 +52,10 @@ __all__ = [
     "Template",
     "TrackingPlan",
     "make_plan",
+    "model_name",
     "model_reference",
     "source_files",
+    "source_name",
     "without_secrets",
 ]
 
@@ -73,7 +75,7 @@ def make_plan(manifest: Manifest, model_facts: ModelFacts) -> Plan:
         approach=approach["kind"],
         accelerator=approach["accelerator"],
         processes=None if approach["processes"] == "auto" else approach["processes"],
-        model=_model_name(approach["model"], folder),
+        model=model_name(approach["model"], folder),
         model_facts=model_facts,
         data=_data(values["data"], folder),
         hyperparameters=resolve_hyperparameters(approach["kind"], model_facts, values["hyperparameters"], origins),
@@ -117,7 +119,7 @@ def _eval(values: Mapping[str, Any], folder: Path) -> EvalPlan:
             "metrics": tuple(names),
             "custom": custom,
             "json_schema": folder / schema_file if schema_file else None,
-            "embedding": _model_name(embedding, folder) if embedding else None,
+            "embedding": model_name(embedding, folder) if embedding else None,
             "judge": _judge(values["judge"], folder) if values["judge"] else None,
             "forgetting": ForgettingPlan(**values["forgetting"]),
             "max_new_tokens": values.get("max_new_tokens"),
@@ -146,7 +148,7 @@ def source_files(manifest: Manifest) -> list[Path]:
     """Every local file that the manifest's data, answers and scores come from."""
     data = manifest.values["data"]
     named = [entry for part in ("train", "dev", "test") for entry in _listed(data.get(part))] + data.get("mix", [])
-    names = [_source_name(entry if isinstance(entry, str) else entry["source"], manifest.folder) for entry in named]
+    names = [source_name(entry if isinstance(entry, str) else entry["source"], manifest.folder) for entry in named]
     files = [Path(name) for name in names if Path(name).is_absolute()]
     evaluation = manifest.values.get("eval", {})
     own = [entry["python"] for entry in evaluation.get("metrics", []) if isinstance(entry, Mapping)]
@@ -157,10 +159,11 @@ def source_files(manifest: Manifest) -> list[Path]:
 
 def model_reference(manifest: Manifest) -> str:
     """The model as the backend wants it: a relative folder starts from the manifest's own."""
-    return _model_name(manifest.values["approach"]["model"], manifest.folder)
+    return model_name(manifest.values["approach"]["model"], manifest.folder)
 
 
-def _model_name(name: str, folder: Path) -> str:
+def model_name(name: str, folder: Path) -> str:
+    """A folder, which starts with a point, a slash or a tilde, as an absolute path; another model as written."""
     if not name.startswith((".", "/", "~")):
         return name
     return str((folder / Path(name).expanduser()).resolve())
@@ -172,7 +175,7 @@ def _data(data: Mapping[str, Any], folder: Path) -> DataPlan:
         template = own.get("template") or data["template"]
         format_name = own.get("format", "auto") if own.get("format", "auto") != "auto" else data["format"]
         return SourcePlan(
-            source=_source_name(own["source"], folder),
+            source=source_name(own["source"], folder),
             format="columns" if template and format_name == "auto" else format_name,
             template=Template(**template) if template else None,
             system=data["system"] if (data["system"] or "").strip() else None,
@@ -212,7 +215,7 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value] if value else []
 
 
-def _source_name(name: str, folder: Path) -> str:
+def source_name(name: str, folder: Path) -> str:
     """A URL and a hub dataset as written; a file as an absolute path."""
     if "://" in name or ("@" in name and not (folder / name).exists()):
         return name
