@@ -160,13 +160,9 @@ def store_file(source: SourcePlan, file: LocalFile, cache: Path, watch: Watch) -
         part = Path(tempfile.mkdtemp(dir=folder.parent, suffix=".part"))
         try:
             (part / "facts.json").write_text(json.dumps(_write(source, file, part, watch)), encoding="utf-8")
-            part.chmod(0o755)  # another user of the cache may read it
-            try:
-                os.replace(part, folder)
-            except OSError:
-                if not facts.is_file():  # else another run was faster
-                    shutil.rmtree(folder)
-                    os.replace(part, folder)
+            folder.mkdir(exist_ok=True)
+            for path in sorted(part.iterdir(), key=lambda path: path.name == facts.name):  # the facts come last
+                os.replace(path, folder / path.name)  # folders cannot be renamed on mounted object stores
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return StoredFile(
