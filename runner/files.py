@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -23,6 +24,13 @@ def write_whole(path: Path, content: str | bytes) -> Path:
         os.fsync(file.fileno())
     os.replace(partial, path)
     return path
+
+
+def make_readable(path: Path | str) -> None:
+    """Lets every user of the machine read a file, where its mount has modes: safetensors and temporary files are their
+    owner's alone."""
+    with contextlib.suppress(OSError):
+        os.chmod(path, 0o644)
 
 
 def facts_of(folder: Path) -> dict[str, tuple[int, str]]:

@@ -28,6 +28,7 @@ from runner.data.split import (
     withhold,
 )
 from runner.data.store import StoredFile
+from runner.files import make_readable
 from runner.plan import MixPlan, SourcePlan, SplitPlan
 
 ROLES = ("train", "dev", "test", "mix")
@@ -152,7 +153,7 @@ def _pairs(entries: Sequence[Entry], split: SplitPlan, cache: Path, watch: Watch
             pairs = near_duplicates(_Questions(entries), split.similarity, progress.advance)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
             np.save(part, pairs)
-        os.chmod(part.name, 0o644)  # another user of the cache may read it
+        make_readable(part.name)
         os.replace(part.name, path)
     return np.asarray(np.load(path), np.int64)
 

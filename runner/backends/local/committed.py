@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -17,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from runner.files import sha256_of
+from runner.files import make_readable, sha256_of
 
 COMMIT = "COMMIT.json"
 VERSION = 1
@@ -136,8 +135,7 @@ def write_commit(folder: Path, job: str, names: Iterable[str], *, step: int | No
 
 
 def _settle(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a mount without modes
-        path.chmod(0o644)  # safetensors lets nobody but the owner read
+    make_readable(path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from runner.backends.base import CurvePoint, MemoryUse, TrainedModel
 from runner.errors import Problem, Where
-from runner.files import are_as_noted, facts_of, sha256_of, write_whole
+from runner.files import are_as_noted, facts_of, make_readable, sha256_of, write_whole
 
 OUTCOME = "outcome.json"
 
@@ -32,8 +32,8 @@ def deliver_weights(model: Any, tokenizer: Any, folder: Path, weights: Mapping[s
         raise OSError(f"the model could not be written: {error}") from error
     tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's form with nothing filled in; the card comes with the scores
-    for path in folder.iterdir():  # safetensors writes 0600; the next stage or another user must read it too
-        path.chmod(0o644)
+    for path in folder.iterdir():
+        make_readable(path)
         with path.open("rb") as file:
             os.fsync(file.fileno())
 

@@ -21,6 +21,7 @@ from datasets import Dataset
 from runner.backends.base import TokenCounts, Watch
 from runner.backends.local.encode import Encoded, encode
 from runner.conversation import Example
+from runner.files import make_readable
 
 BATCH, AHEAD = 256, 2
 VERSION = 3  # of what `encode` makes of a row
@@ -115,7 +116,7 @@ def encode_rows(
             except BaseException:
                 os.unlink(part.name)
                 raise
-        os.chmod(part.name, 0o644)  # another user of the cache may read it
+        make_readable(part.name)
         os.replace(part.name, path)
     return EncodedRows(path, keys)
 
