@@ -34,7 +34,7 @@ import transformers
 from runner.backends.base import Session, Watch
 from runner.backends.local import worker
 from runner.backends.local.device import compute_dtype
-from runner.backends.local.embedded import EMBEDDED, find_gguf, missing_package
+from runner.backends.local.embedded import EMBEDDED, find_problems
 from runner.backends.local.opening import split_revision
 from runner.backends.local.ranks.meeting import meeting
 from runner.backends.local.session import LocalSession
@@ -50,7 +50,7 @@ def check(model: str) -> list[Problem]:
     """What stands against using this model here, found without loading it."""
     name, _ = split_revision(model)
     if name in EMBEDDED:
-        return [] if find_gguf(EMBEDDED[name]) else [missing_package(name)]
+        return find_problems(name)
     problems = []
     looks_local = Path(name).is_absolute()
     if looks_local and not (Path(name) / "config.json").is_file():

@@ -58,10 +58,70 @@ def test_a_torn_folder_is_converted_again(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(embedded, "_convert", writes)
     folder = embedded.converted_folder(NAME, tmp_path, FakeWatch())
-    (folder / embedded.DONE).unlink()
-    (folder / "model.safetensors").write_bytes(b"torn")
+    assert json.loads((folder / embedded.DONE).read_text())["model.safetensors"][0] == len(b"whole")
+    (folder / "model.safetensors").write_bytes(b"wholf")
     assert embedded.converted_folder(NAME, tmp_path, FakeWatch()) == folder
     assert (folder / "model.safetensors").read_bytes() == b"whole"
+
+
+@pytest.fixture
+def ready_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model that came with an image, where neither its package nor anything to convert it is at hand."""
+
+    def writes(gguf: Path, target: Path, advance: Any) -> None:
+        (target / "model.safetensors").write_bytes(b"whole")
+
+    monkeypatch.setattr(embedded, "_convert", writes)
+    folder = embedded.converted_folder(NAME, tmp_path / "image", FakeWatch())
+    monkeypatch.setattr(embedded, "_convert", None)
+    monkeypatch.setattr(embedded, "find_gguf", lambda model: None)
+    monkeypatch.setenv("RUNNER_MODELS", str(folder.parent))
+    return folder
+
+
+def test_a_ready_made_model_serves_without_its_package_and_leaves_the_cache_alone(
+    tmp_path: Path, ready_made: Path
+) -> None:
+    assert local.check(NAME) == []
+    assert embedded.converted_folder(NAME, tmp_path / "cache", FakeWatch()) == ready_made
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("damage", ["byte", "file", "marker"])
+def test_a_damaged_ready_made_model_is_refused_with_its_place_and_a_cure(
+    tmp_path: Path, ready_made: Path, damage: str
+) -> None:
+    if damage == "byte":
+        (ready_made / "model.safetensors").write_bytes(b"wholf")
+    else:
+        (ready_made / ("model.safetensors" if damage == "file" else embedded.DONE)).unlink()
+    with pytest.raises(RunnerError) as raised:
+        embedded.converted_folder(NAME, tmp_path / "cache", FakeWatch())
+    assert raised.value.exit_code == Exit.INPUT_MISSING
+    (problem,) = raised.value.problems
+    assert problem.code == "model/damaged"
+    assert str(ready_made) in problem.what
+    assert "RUNNER_MODELS" in problem.fix
+
+
+def test_a_folder_of_ready_made_models_without_this_one_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_convert", lambda gguf, target, advance: (target / "model").write_bytes(b"whole"))
+    monkeypatch.setenv("RUNNER_MODELS", str(tmp_path))
+    assert embedded.converted_folder(NAME, tmp_path / "cache", FakeWatch()).parent == tmp_path / "cache" / "models"
+
+
+def test_a_damaged_package_is_told_from_a_missing_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"half a download")
+    monkeypatch.setattr(embedded, "find_gguf", lambda model: gguf)
+    with pytest.raises(RunnerError) as raised:
+        embedded.converted_folder(NAME, tmp_path / "cache", FakeWatch())
+    (problem,) = raised.value.problems
+    assert (raised.value.exit_code, problem.code) == (Exit.INPUT_MISSING, "model/damaged")
+    assert str(gguf) in problem.what
+    assert "--force-reinstall" in problem.fix
 
 
 def test_a_missing_package_is_named_with_its_install_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
