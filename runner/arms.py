@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from runner.backends.base import Sampling
 from runner.conversation import Example, Message
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.metrics import find_classes
 from runner.metrics.words import split_words
 from runner.plan import GatePlan, OtherModel, Plan

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runner.backends.base import MemoryUse
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Problem, Refused, Where
 from runner.plan import Plan
 

@@ -42,3 +42,8 @@ def are_as_noted(folder: Path, facts: Mapping[str, tuple[int, str]]) -> bool:
     """Whether the files that `facts_of` noted are as they were. Raises OSError when one cannot be read."""
     found = ((folder / name, size, digest) for name, (size, digest) in facts.items())
     return all(path.stat().st_size == size and sha256_of(path) == digest for path, size, digest in found)
+
+
+def file_name(arm: str) -> str:
+    """A side's or arm's name as a file may be called."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in arm)

@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import fmean
 
 from runner.answerer import Answerer
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Problem
+from runner.files import file_name
 from runner.judge import (
     Effects,
     JudgeCheck,
@@ -27,7 +28,7 @@ from runner.judge import (
 )
 from runner.metrics import Score
 from runner.plan import Plan
-from runner.scoring import Scored, file_name
+from runner.scoring import Scored
 from runner.stats import SignTest, sign_test
 
 METRIC = "judge"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runner.arms import sampling_of
 from runner.cost import check_budget, estimate_cost
-from runner.data import prepare_data
+from runner.data.prepare import prepare_data
 from runner.errors import Refused
 from runner.evaluate import evaluate
 from runner.export import check_delivery, export

@@ -9,8 +9,8 @@ from runner.arms import make_arms
 from runner.backends.base import MemoryUse
 from runner.console import Console, table
 from runner.cost import Band, Estimate, check_budget, estimate_cost
-from runner.data import Dataset, Shown, prepare_data
 from runner.data.ledger import OUTCOMES, Ledger, SourceTotals
+from runner.data.prepare import Dataset, Shown, prepare_data
 from runner.errors import Exit, RunnerError
 from runner.gate import Decision, decide_for_free, describe_power
 from runner.identity import identify

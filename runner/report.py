@@ -12,7 +12,7 @@ from typing import Any, Literal
 from runner import __version__
 from runner.backends.base import TrainedModel
 from runner.cost import Estimate
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import EXIT_CODES, Exit, Problem, Where
 from runner.evaluate import Evaluation
 from runner.export import Delivery

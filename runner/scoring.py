@@ -15,7 +15,7 @@ import numpy as np
 from runner.answer_schema import read_answer_schema
 from runner.backends.base import Reply
 from runner.conversation import Completion, Example, Message
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.metrics import METRICS, Answer, Metric, Score, find_classes, load_metric
 from runner.plan import Plan
@@ -238,11 +238,6 @@ def keep(path: Path, scored: Scored) -> None:
                 "finish": answer.finish if answer else None,
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def file_name(arm: str) -> str:
-    """A side's or arm's name as a file may be called."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in arm)
 
 
 def unscored_problem(name: str, scores: Sequence[Score]) -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.backends.base import Session, TrainedModel, TrainJob, Watch
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Exit, Problem, RunnerError
 from runner.plan import Plan
 from runner.rundir import RunDirectory

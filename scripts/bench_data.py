@@ -243,7 +243,7 @@ def stage_once(args: argparse.Namespace) -> None:
     """Runs the data stage on one file and prints what it took as JSON."""
     from dataclasses import replace
 
-    from runner.data import prepare_data
+    from runner.data.prepare import prepare_data
     from runner.manifest import load_manifest
     from runner.plan import make_plan
 

@@ -35,8 +35,8 @@ from runner.backends.base import (
     Watch,
 )
 from runner.conversation import Completion, Example, Message
-from runner.data import Dataset, SplitReport, TokenReport
 from runner.data.ledger import Ledger
+from runner.data.prepare import Dataset, SplitReport, TokenReport
 from runner.data.review import Diversity, Review
 from runner.evaluate import Comparison, Evaluation
 from runner.gate import Decision

@@ -15,7 +15,7 @@ from runner import arms
 from runner.arms import Arm, choose_examples, describe_answers, draw_rows, make_arms, sampling_of
 from runner.backends.base import Endpoint
 from runner.conversation import Example, Message
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Exit, RunnerError
 from runner.manifest import load_manifest
 from runner.plan import OtherModel, Plan

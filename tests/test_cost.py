@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from runner.cost import START_HOURS, Band, Estimate, check_budget, estimate_cost
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Exit, Refused
 from runner.plan import Plan
 from tests.fakes import UNKNOWN, facts_of_size, make_dataset, make_ledger, make_test_plan

@@ -14,8 +14,8 @@ from jsonschema import ValidationError
 from runner.attempt import _exit_of_verdict, check_report
 from runner.backends.base import CurvePoint, Segment
 from runner.cost import estimate_cost
-from runner.data import Shown
 from runner.data.ledger import SourceTotals
+from runner.data.prepare import Shown
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError, Where
 from runner.gate import decide_for_free
 from runner.report import Facts, Status, all_problems, make_report, to_json

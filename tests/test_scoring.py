@@ -13,12 +13,12 @@ import pytest
 
 from runner.conversation import Example, Message
 from runner.errors import Exit, RunnerError
+from runner.files import file_name
 from runner.metrics import Metric, Score
 from runner.plan import CustomMetric
 from runner.scoring import (
     Scored,
     check_metrics,
-    file_name,
     interval_of,
     keep,
     mean_of,

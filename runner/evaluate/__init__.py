@@ -10,16 +10,17 @@ from typing import Any
 
 from runner.answerer import Answerer
 from runner.arms import ZERO_SHOT, make_arms
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Problem, Where
 from runner.evaluate.compare import Comparison, compare, correct, deciding, describe
 from runner.evaluate.slices import Slice, slice_rows
+from runner.files import file_name
 from runner.forgetting import Forgetting, measure_forgetting
 from runner.gate import Decision
 from runner.judging import JudgeResult, judge_sides
 from runner.metrics import Confusion, confusion
 from runner.plan import Plan
-from runner.scoring import Scored, Scoring, SideResult, file_name, keep, summarise, unscored_problem
+from runner.scoring import Scored, Scoring, SideResult, keep, summarise, unscored_problem
 from runner.stats import Verdict
 
 __all__ = ["Comparison", "Evaluation", "evaluate"]

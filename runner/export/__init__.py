@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.answerer import Answerer
 from runner.backends.base import Form, HeldOutLoss, Reply, TrainedModel
 from runner.conversation import Example
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Exit, Problem, RunnerError
 from runner.evaluate import Evaluation
 from runner.export.card import CardFacts, make_card

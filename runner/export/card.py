@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runner import __version__
 from runner.backends.base import Form, TrainedModel
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.evaluate import Evaluation
 from runner.export.parts import Check
 from runner.export.serve import serve_lines

@@ -11,7 +11,7 @@ from typing import Literal
 from runner.answerer import Answerer
 from runner.arms import make_arms
 from runner.cost import Estimate
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Problem, Where
 from runner.gate.measure import ArmResult, measure_arms
 from runner.gate.static import TASKS, static_findings

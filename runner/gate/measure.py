@@ -12,9 +12,10 @@ from runner.arms import Arm, draw_rows
 from runner.backends.base import Endpoint
 from runner.conversation import Example, Message
 from runner.cost import Estimate, answers_work, with_losses, work_hours
-from runner.data import Dataset
+from runner.data.prepare import Dataset
+from runner.files import file_name
 from runner.plan import Plan
-from runner.scoring import Scoring, SideResult, file_name, keep, summarise
+from runner.scoring import Scoring, SideResult, keep, summarise
 
 OPEN = "{{question}}"
 

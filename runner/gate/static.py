@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runner.backends.base import Hyperparameters
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Problem, Where
 from runner.plan import GatePlan, Plan
 from runner.plan.training import SMALL_MODEL

@@ -9,7 +9,7 @@ from typing import Literal
 
 from runner.arms import NO_ROOM
 from runner.cost import Estimate, row_work
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.gate.measure import ArmResult, served_per_1000
 from runner.plan import Plan

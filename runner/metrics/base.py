@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np  # loaded by the functions that compute with it: the report's page needs titles and units alone
 
 Need = Literal["schema", "pattern", "similarity", "loss", "judge"]
 SHARE = (0.0, 1.0)

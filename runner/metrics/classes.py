@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from runner.metrics.base import Answer, Pool, Score, share, unscored
 from runner.metrics.words import normalise
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_CLASSES, MAX_CHARS, MIN_ROWS_EACH = 50, 60, 3
 
@@ -49,6 +51,8 @@ def pool_macro_f1(answers: Sequence[Answer]) -> Pool:
     for the class they should have named. Rows hold, for each class, 1 for a true positive, a false positive and a
     false negative."""
     place = {label: i for i, label in enumerate(sorted(answers[0].classes or ()))}
+    import numpy as np
+
     rows = np.zeros((len(answers), len(place), 3))
     for row, answer in zip(rows, answers, strict=True):
         wanted, given = place[normalise(answer.expected)], place.get(normalise(answer.output))
@@ -59,6 +63,8 @@ def pool_macro_f1(answers: Sequence[Answer]) -> Pool:
 
 
 def _macro_f1(sums: np.ndarray) -> np.ndarray:
+    import numpy as np
+
     counts = sums.reshape(*sums.shape[:-1], -1, 3)
     right, falsely, missed = counts[..., 0], counts[..., 1], counts[..., 2]
     support = right + missed
@@ -69,6 +75,8 @@ def _macro_f1(sums: np.ndarray) -> np.ndarray:
 
 def confusion(outputs: Sequence[str], expected: Sequence[str], classes: frozenset[str]) -> Confusion:
     """What was answered where each class was expected; every expected answer must be one of the classes."""
+    import numpy as np
+
     wanted = [normalise(text) for text in expected]
     rows = Counter(wanted)
     labels = sorted(classes, key=lambda label: (-rows[label], label))

@@ -17,8 +17,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.metrics.base import SHARE, Answer, Metric, Score, unscored
 
@@ -71,6 +69,8 @@ def _judge_value(value: Any, unit: str) -> Score:
     """What the function returned, as a score."""
     if value is None:
         return unscored("the metric gave None")
+    import numpy as np
+
     if not isinstance(value, Real | np.bool_):
         return unscored(_cut(f"the metric gave a {type(value).__name__}, which is not a number"))
     try:

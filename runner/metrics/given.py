@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from runner.metrics.base import Answer, Pool, Score, share, unscored
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def similarity(answer: Answer) -> Score:
@@ -41,10 +43,14 @@ def perplexity(answer: Answer) -> Score:
 
 def pool_perplexity(answers: Sequence[Answer]) -> Pool:
     """exp of the mean loss of answers with one; a mean of perplexities would be that of the worst row."""
+    import numpy as np
+
     return Pool(rows=np.array([(answer.loss, 1.0) for answer in answers], float), statistic=_perplexity)
 
 
 def _perplexity(sums: np.ndarray) -> np.ndarray:
+    import numpy as np
+
     found: np.ndarray = np.exp(sums[..., 0] / sums[..., 1])
     return found
 

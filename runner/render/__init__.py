@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from runner.files import file_name
 from runner.render.advice import reach, recommended
 from runner.render.charts import net_chart, training_chart
 from runner.render.classes import cells, confused, fits_matrix
@@ -18,7 +19,6 @@ from runner.render.scores import make_picture, other_metrics, side_title
 from runner.render.training import glance, known, memory_bar, processes
 from runner.render.units import read_units
 from runner.render.words import chance, count, duration, flatten, per_1000, percent, plain, price, size, usd
-from runner.scoring import file_name
 
 __all__ = ["render_html"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.data import prepare_data
 from runner.data.ledger import OUTCOMES
+from runner.data.prepare import prepare_data
 from runner.errors import Exit, RunnerError
 from runner.plan import SourcePlan
 from tests.data.reading.test_fuzz import make_case

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.data import prepare_data
+from runner.data.prepare import prepare_data
 from tests.fakes import FakeSession, FakeWatch, make_test_plan, read_lines, write_rows
 
 TOPICS = (

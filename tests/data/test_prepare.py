@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.data import Dataset, division, prepare_data, store
+from runner.data import division, store
 from runner.data.ledger import OUTCOMES
+from runner.data.prepare import Dataset, prepare_data
 from runner.data.reading import fetch, read_rows
 from runner.errors import Exit, RunnerError
 from runner.manifest import load_manifest

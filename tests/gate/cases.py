@@ -8,7 +8,7 @@ from typing import Any
 from runner.backends.base import Endpoint
 from runner.conversation import Example
 from runner.cost import Band, Estimate
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.gate.measure import ArmResult
 from runner.plan import OtherModel, Plan
 from runner.stats import Interval

@@ -14,7 +14,7 @@ import pytest
 from runner.arms import ZERO_SHOT
 from runner.backends.base import HeldOutLoss, Side, Watch
 from runner.conversation import Example
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Exit, Problem, RunnerError
 from runner.gate import Decision, decide, decide_for_free
 from runner.metrics import METRICS, Metric, Score

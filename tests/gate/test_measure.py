@@ -12,7 +12,7 @@ import pytest
 
 from runner.arms import NO_ROOM, ZERO_SHOT, Arm, make_arms
 from runner.cost import answers_work, gate_work, work_hours
-from runner.data import Dataset
+from runner.data.prepare import Dataset
 from runner.errors import Exit, Problem, RunnerError
 from runner.gate.measure import ArmResult, expected_usd, measure_arms, usd_per_1000
 from runner.plan import Plan

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from runner.backends.base import Segment
-from runner.data import Shown, SplitReport
 from runner.data.ledger import Ledger, SourceTotals
+from runner.data.prepare import Shown, SplitReport
 from runner.data.review.diversity import Diversity, Variety
 from runner.data.tokens import TokenReport
 from runner.errors import Problem

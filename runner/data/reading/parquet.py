@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
-
 from runner.data.reading.lines import CHUNK
 from runner.data.reading.records import Record, damaged, one_line, rejected
+from runner.errors import Exit, Problem, RunnerError, Where
 
 BATCH = 256
 
 
 def read_parquet(path: Path, name: str) -> Iterator[Record]:
     """A record for each row; a value that cannot be read loses its row alone."""
+    pyarrow = _arrow(name)
     row = 0
     try:
         with pyarrow.parquet.ParquetFile(path, buffer_size=CHUNK, pre_buffer=False) as file:
@@ -30,6 +29,21 @@ def read_parquet(path: Path, name: str) -> Iterator[Record]:
                     row = record.row
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
         raise damaged(name, row or None, "Parquet", error) from error
+
+
+def _arrow(name: str) -> Any:
+    """pyarrow, which this alone of all reading needs; raises RunnerError (66) where it is not installed."""
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        problem = Problem(
+            code="data/package-missing",
+            what="Reading Parquet needs the package 'pyarrow', which is not installed.",
+            where=Where(path=name),
+            fix='Install it with: pip install "runner[train]"',
+        )
+        raise RunnerError(problem, Exit.INPUT_MISSING) from error
+    return pyarrow
 
 
 def _batch_rows(batch: Any, row: int) -> Iterator[Record]:
