@@ -25,6 +25,7 @@ from runner.log_lines import LogConsole
 from runner.manifest import Manifest, load_manifest, missing_credentials
 from runner.masking import masked, masked_source, print_exception, remember
 from runner.outcome import Outcome, describe, leave_message
+from runner.packages import missing_for_training, require_training
 from runner.platforms import Platform, find_platform, hand_over, leave_failure
 from runner.progress import LiveWatch
 from runner.roots import check_paths
@@ -250,6 +251,7 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
         report = None if args.fresh or ranks.size > 1 else finished_report(path, run_id)
         if report is not None:
             return _show(console, report, path, args.again, stop, repeated=True)
+        require_training()
         from runner.attempt import attempt
 
         world = _world(console, stop)
@@ -311,10 +313,14 @@ def _leading(kind: str) -> Iterator[list[Exit]]:
 
 
 def _plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
-    from runner.preview import preview
-
     manifest: Manifest = _manifest(args.manifest, args.overrides)
     take_files(os.environ, keys_named_in(manifest.values).values())
+    if missing := missing_for_training():
+        from runner.outline import outline
+
+        return outline(manifest, missing, console)
+    from runner.preview import preview
+
     return preview(manifest, _world(console, stop), console)
 
 
@@ -333,6 +339,7 @@ def _report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
 
 def _prepare(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     take_files(os.environ, ())
+    require_training()
     world = _world(console, stop)
     backend = world.load_backend("lora")
     if problems := backend.check(args.model):

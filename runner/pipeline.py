@@ -8,7 +8,7 @@ from runner.data.prepare import prepare_data
 from runner.errors import Refused
 from runner.evaluate import evaluate
 from runner.export import check_delivery, export
-from runner.gate import decide
+from runner.gate.decide import decide
 from runner.manifest import Manifest
 from runner.plan import make_plan
 from runner.report import Facts, to_json

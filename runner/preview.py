@@ -12,7 +12,7 @@ from runner.cost import Band, Estimate, check_budget, estimate_cost
 from runner.data.ledger import OUTCOMES, Ledger, SourceTotals
 from runner.data.prepare import Dataset, Shown, prepare_data
 from runner.errors import Exit, RunnerError
-from runner.gate import Decision, decide_for_free, describe_power
+from runner.gate.decide import Decision, decide_for_free, describe_power
 from runner.identity import identify
 from runner.manifest import Manifest
 from runner.plan import Plan, make_plan

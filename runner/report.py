@@ -16,7 +16,7 @@ from runner.data.prepare import Dataset
 from runner.errors import EXIT_CODES, Exit, Problem, Where
 from runner.evaluate import Evaluation
 from runner.export import Delivery
-from runner.gate import Decision
+from runner.gate.decide import Decision
 from runner.manifest import Manifest
 from runner.plan import Plan, without_secrets
 from runner.roi import Roi

@@ -39,7 +39,7 @@ from runner.data.ledger import Ledger
 from runner.data.prepare import Dataset, SplitReport, TokenReport
 from runner.data.review import Diversity, Review
 from runner.evaluate import Comparison, Evaluation
-from runner.gate import Decision
+from runner.gate.decide import Decision
 from runner.manifest import Manifest, load_manifest
 from runner.plan import Plan, make_plan
 from runner.scoring import SideResult

@@ -9,7 +9,7 @@ from typing import get_args
 from runner.data.reading import FORMATS
 from runner.data.review.checks import CHECKS
 from runner.errors import EXIT_CODES
-from runner.gate import GateVerdict
+from runner.gate.decide import GateVerdict
 from runner.metrics import METRICS
 from runner.schema import read_schema
 from runner.stats import Verdict

@@ -17,7 +17,7 @@ from runner.cost import estimate_cost
 from runner.data.ledger import SourceTotals
 from runner.data.prepare import Shown
 from runner.errors import Exit, Interrupted, Problem, Refused, RunnerError, Where
-from runner.gate import decide_for_free
+from runner.gate.decide import decide_for_free
 from runner.report import Facts, Status, all_problems, make_report, to_json
 from runner.roi import compute_roi
 from runner.schema import read_schema

@@ -15,7 +15,7 @@ from runner.backends.base import CheckpointPlan, Endpoint, Hyperparameters, Trai
 from runner.data.near import DEFAULT_SIMILARITY
 from runner.data.reading import FORMATS
 from runner.errors import Exit
-from runner.gate import TASKS
+from runner.gate.decide import TASKS
 from runner.manifest import load_manifest
 from runner.metrics import METRICS
 from runner.plan import (

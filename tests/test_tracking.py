@@ -14,7 +14,7 @@ import pytest
 from runner.backends.wandb import close_service
 from runner.cli import main
 from runner.errors import Exit, RunnerError
-from runner.gate import ArmResult
+from runner.gate.decide import ArmResult
 from runner.report import Facts, all_problems
 from runner.stats import Interval
 from runner.tracking import _summary, choose_mode, open_tracker

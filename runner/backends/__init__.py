@@ -73,7 +73,7 @@ def open_chat(endpoint: Endpoint, cache: Path, environment: Mapping[str, str]) -
 
     The key is looked up in `environment`; raises RunnerError (66) when the SDK is not installed.
     """
-    vendor = _import("runner.backends.openai", None, "endpoint", f"Asking '{endpoint.model}'")
+    vendor = _import("runner.backends.openai", "train", "endpoint", f"Asking '{endpoint.model}'")
     return cast("Chat", vendor.ChatClient(endpoint, cache / "answers", environment))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from runner.backends.base import Session, TokenCounts, Watch
 from runner.conversation import Example
+from runner.data.estimate import BAND, estimate_example
 from runner.errors import Problem, Where
 from runner.plan import Plan
 
@@ -37,16 +38,6 @@ class TokenReport:
     num_over: int
     band: float | None
     histogram: tuple[tuple[int, int], ...]
-
-
-# Tokens a character, for letters and spaces, digits, other ASCII, and everything else; and those that a template puts
-# around a turn. Against the embedded model's tokenizer, on thirteen kinds of text (English, code, JSON, numbers,
-# Russian, Chinese, Korean, emoji), the true number was 0.82 to 2.17 times the estimate.
-LETTER, DIGIT, SIGN, OTHER = 0.22, 0.7, 0.5, 1.2
-TURN_TOKENS = 6
-BAND = 2.2
-_DIGITS = b"0123456789"
-_SIGNS = bytes(set(range(33, 127)) - set(_DIGITS) - set(range(65, 91)) - set(range(97, 123)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,19 +100,8 @@ def estimate_tokens(examples: Sequence[Example]) -> TokenCounts:
     """Tokens of each example judged by its characters, for models whose tokenizer is not at hand."""
     total, labelled = np.empty(len(examples), np.int32), np.empty(len(examples), np.int32)
     for i, example in enumerate(examples):
-        turns = [_estimate(message.text) for message in example.messages]
-        total[i] = round(sum(turns) + TURN_TOKENS * (len(turns) + 1))
-        trained = [m.role == "assistant" and m.trained for m in example.messages]
-        labelled[i] = round(sum(size + 1 for size, counts in zip(turns, trained, strict=True) if counts))
+        total[i], labelled[i] = estimate_example(example)
     return TokenCounts(total=total, labelled=labelled, problems={})
-
-
-def _estimate(text: str) -> float:
-    plain = text.encode("ascii", "ignore")
-    no_digits = plain.translate(None, _DIGITS)
-    letters = no_digits.translate(None, _SIGNS)
-    digits, signs = len(plain) - len(no_digits), len(no_digits) - len(letters)
-    return LETTER * len(letters) + DIGIT * digits + SIGN * signs + OTHER * (len(text) - len(plain))
 
 
 def report_tokens(lengths: Lengths, kept: np.ndarray) -> TokenReport:

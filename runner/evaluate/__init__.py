@@ -16,7 +16,7 @@ from runner.evaluate.compare import Comparison, compare, correct, deciding, desc
 from runner.evaluate.slices import Slice, slice_rows
 from runner.files import file_name
 from runner.forgetting import Forgetting, measure_forgetting
-from runner.gate import Decision
+from runner.gate.decide import Decision
 from runner.judging import JudgeResult, judge_sides
 from runner.metrics import Confusion, confusion
 from runner.plan import Plan

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runner.backends.base import Hyperparameters
-from runner.data.prepare import Dataset
 from runner.errors import Problem, Where
 from runner.plan import GatePlan, Plan
 from runner.plan.training import SMALL_MODEL
@@ -59,12 +58,23 @@ USUAL_RATE: dict[str, dict[str, tuple[float, float]]] = {
 MIN_TEST, GOOD_TEST = 20, 50
 
 
-def static_findings(plan: Plan, dataset: Dataset) -> tuple[Problem, ...]:
+@dataclass(frozen=True, kw_only=True)
+class RowCounts:
+    """What there is to learn from and to test on: different own rows among those trained on, the rows trained on as
+    often as they count, their tokens, and the test rows."""
+
+    num_own: int
+    num_train: int
+    train_tokens: int
+    num_test: int
+
+
+def static_findings(plan: Plan, rows: RowCounts) -> tuple[Problem, ...]:
     """What speaks for and against tuning before anything is spent; an error is a no."""
     return (
-        *_task_findings(plan.gate, dataset.split.num_own),
-        *_test_findings(dataset.split.test),
-        *_range_findings(plan, dataset),
+        *_task_findings(plan.gate, rows.num_own),
+        *_test_findings(rows.num_test),
+        *_range_findings(plan, rows),
     )
 
 
@@ -110,11 +120,11 @@ def _test_findings(num_test: int) -> Iterator[Problem]:
     )
 
 
-def _range_findings(plan: Plan, dataset: Dataset) -> Iterator[Problem]:
+def _range_findings(plan: Plan, rows: RowCounts) -> Iterator[Problem]:
     method = "full" if plan.approach == "full" else "adapter"
     size = plan.model_facts.num_parameters
     usual = {**USUAL[method], "learning_rate": _usual_rate(method, size)}
-    for key, value, what in _judged(plan.hyperparameters, dataset):
+    for key, value, what in _judged(plan.hyperparameters, rows):
         low, high = usual.get("epochs" if key == "max_steps" else key, (value, value))
         if not low <= value <= high:
             yield Problem(
@@ -133,10 +143,10 @@ def _range_findings(plan: Plan, dataset: Dataset) -> Iterator[Problem]:
         )
 
 
-def _judged(hyper: Hyperparameters, dataset: Dataset) -> Iterator[tuple[str, float, str]]:
+def _judged(hyper: Hyperparameters, rows: RowCounts) -> Iterator[tuple[str, float, str]]:
     """Keys that have a usual range, each with what is held against it and how that is called."""
     if hyper.max_steps is not None:
-        passes = hyper.passes(len(dataset.train), dataset.train_tokens)
+        passes = hyper.passes(rows.num_train, rows.train_tokens)
         yield "max_steps", passes, f"max_steps {hyper.max_steps} ({passes:.3g} passes over the rows)"
     keys = ["learning_rate", "rank", "dropout"]
     keys += ["epochs"] if hyper.max_steps is None else []

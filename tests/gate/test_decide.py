@@ -16,7 +16,7 @@ from runner.backends.base import HeldOutLoss, Side, Watch
 from runner.conversation import Example
 from runner.data.prepare import Dataset
 from runner.errors import Exit, Problem, RunnerError
-from runner.gate import Decision, decide, decide_for_free
+from runner.gate.decide import Decision, decide, decide_for_free
 from runner.metrics import METRICS, Metric, Score
 from runner.plan import Plan
 from runner.scoring import Scoring, read_scoring

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import Severity
-from runner.gate import TASKS, Decision, decide_for_free
+from runner.gate.decide import TASKS, Decision, decide_for_free
 from runner.gate.static import GOOD_TEST, MIN_TEST
 from runner.manifest import load_manifest
 from runner.plan import make_plan
