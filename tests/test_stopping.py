@@ -279,7 +279,7 @@ def test_training_looks_for_itself_and_is_not_cut_short(
 
 
 @pytest.mark.parametrize("act", [swallowing, wrapping])
-@pytest.mark.parametrize("name", ["runner.cli.load_manifest", "runner.identity.identify"])
+@pytest.mark.parametrize("name", ["runner.cli.load_manifest", "runner.cli.identify"])
 def test_a_request_before_the_run_directory_is_taken_leaves_none(
     write_experiment: Write,
     tmp_path: Path,
