@@ -10,7 +10,7 @@ for _number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
 
 import sys
 
-from runner.backends import place
+from runner.backends import is_one_of_many
 from runner.errors import Exit
 from runner.machine.threads import settled
 from runner.stopping import Stop, StopNow
@@ -19,7 +19,7 @@ from runner.streams import keep_streams
 
 def main() -> int:
     """Runs the command line of this process and returns the exit code; once asked to stop, it does not return."""
-    stop = Stop(patient=place(os.environ).size > 1)
+    stop = Stop(patient=is_one_of_many(os.environ))
     stop.listen()
     try:
         with stop.interruptible():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import difflib
 import json
 import os
 import shlex
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from runner import __version__
 from runner.attempts import NO_PROGRESS
-from runner.backends import load, place
+from runner.backends import is_one_of_many, load, place
 from runner.console import Console
 from runner.credentials import keys_named_in, take_files
 from runner.errors import EXIT_CODES, Exit, Problem, RunnerError
@@ -40,13 +41,14 @@ if TYPE_CHECKING:
     from runner.world import World
 
 VERBS = ("run", "validate", "plan", "schema", "report", "prepare")
+LOGS = ("auto", "text", "json")
 EXIT_GRACE_SECONDS = 1.0
 TERMINATION_LOG = "/dev/termination-log"  # which Kubernetes makes in every container
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line in a process that goes on afterwards, and returns the exit code."""
-    stop = Stop(patient=place(os.environ).size > 1)
+    stop = Stop(patient=is_one_of_many(os.environ))
     stop.listen()
     try:
         return _end(_answer(list(sys.argv[1:] if argv is None else argv), stop), stop)
@@ -65,12 +67,17 @@ def run_process(stop: Stop) -> int:
 
 def _answer(arguments: list[str], stop: Stop) -> tuple[Outcome, Console]:
     remember(os.environ)
-    if arguments and arguments[0] not in VERBS and not arguments[0].startswith("-"):
+    said = arguments[:1]
+    if said and said[0] not in (*VERBS, "-h", "--help", "--version"):
         arguments.insert(0, "run")
     again = shlex.join([os.environ.get("RUNNER_COMMAND", "runner"), *arguments[arguments[:1] == ["run"] :]])
     console = Console()
     try:
-        args = _parser().parse_args(arguments, argparse.Namespace(again=again))
+        parser = _parser()
+        _check_verb(parser, *said)
+        args = parser.parse_args(arguments, argparse.Namespace(again=again))
+        if getattr(args, "log", "auto") not in LOGS:
+            parser.error(f"RUNNER_LOG is '{args.log}'; choose from {', '.join(LOGS)}")
     except SystemExit as error:  # argparse leaves with 2, which here means nothing
         return Outcome(exit_code=Exit.DONE if error.code == 0 else Exit.USAGE), console
     console = _console(args)
@@ -80,6 +87,14 @@ def _answer(arguments: list[str], stop: Stop) -> tuple[Outcome, Console]:
         if stop():  # what a library made of being cut short
             return Outcome(exit_code=Exit.INTERRUPTED), console
         return Outcome(exit_code=_unforeseen(error)), console
+
+
+def _check_verb(parser: argparse.ArgumentParser, said: str = "") -> None:
+    """A word that is no verb stands for a manifest; one that looks like none is a verb spelled wrongly."""
+    if said.isalpha() and said not in VERBS and not Path(said).exists():
+        meant = difflib.get_close_matches(said, VERBS, n=1)
+        hint = f"did you mean '{meant[0]}'?" if meant else f"choose from {', '.join(VERBS)}"
+        parser.error(f"'{said}' is neither a command nor a manifest; {hint}")
 
 
 def _console(args: argparse.Namespace) -> Console:
@@ -159,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--fresh", action="store_true", help="remove what an earlier run left in the directory")
     run.add_argument(
         "--log",
-        choices=("auto", "text", "json"),
+        choices=LOGS,
         default=os.environ.get("RUNNER_LOG", "auto"),
         help="text for people, or JSON lines for machines (auto: JSON lines where the output is no terminal)",
     )

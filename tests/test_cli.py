@@ -52,10 +52,31 @@ def start(*arguments: str, stdout: int = subprocess.PIPE, **environment: str) ->
         ("validate", QUICKSTART, "--set", "seed=1"),
         ("schema", "nonsense"),
         ("report",),
+        ("compare",),
+        ("validat", QUICKSTART),
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     assert call(*arguments)[0] == Exit.USAGE
+
+
+def test_a_verb_that_is_spelled_wrongly_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("validat", QUICKSTART)[0] == Exit.USAGE
+    assert "did you mean 'validate'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "environment", [{"RUNNER_LOG": "xml"}, {"RANK": "x", "WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": ""}]
+)
+def test_an_environment_that_makes_no_sense_is_a_usage_error(environment: dict[str, str]) -> None:
+    done = start("run", QUICKSTART, **environment)
+    assert done.returncode == Exit.USAGE
+    assert next(iter(environment)) in done.stdout + done.stderr or "WORLD_SIZE" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_options_may_come_before_the_manifest() -> None:
+    assert call("--set", "seed=x", QUICKSTART)[0] == Exit.MANIFEST
 
 
 def test_help_names_every_verb_and_every_exit_code() -> None:

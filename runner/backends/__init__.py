@@ -42,15 +42,41 @@ class Place:
 
 
 def place(environment: Mapping[str, str]) -> Place:
-    """The place that torchrun (Kubeflow's trainer, too) or srun gave this process; alone where neither did."""
+    """The place that torchrun (Kubeflow's trainer, too) or srun gave this process; alone where neither did.
+
+    Raises RunnerError (64) where the variables hold no numbers.
+    """
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        return Place(rank=rank, size=size, local=int(environment.get("LOCAL_RANK", rank)))
-    size = int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", 1)))
-    if "SLURM_STEP_ID" in environment and size > 1:
-        rank = int(environment["SLURM_PROCID"])
-        return Place(rank=rank, size=size, local=int(environment["SLURM_LOCALID"]))
-    return Place()
+        rank, size = _number(environment, "RANK"), _number(environment, "WORLD_SIZE")
+        return Place(
+            rank=rank, size=size, local=_number(environment, "LOCAL_RANK") if "LOCAL_RANK" in environment else rank
+        )
+    if "SLURM_STEP_ID" not in environment:
+        return Place()
+    size = _number(environment, "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS")
+    if size == 1:
+        return Place()
+    return Place(rank=_number(environment, "SLURM_PROCID"), size=size, local=_number(environment, "SLURM_LOCALID"))
+
+
+def is_one_of_many(environment: Mapping[str, str]) -> bool:
+    """Whether other processes were started together with this one; no where that cannot be told."""
+    try:
+        return place(environment).size > 1
+    except RunnerError:
+        return False
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    text = environment.get(name, "1" if name == "SLURM_NTASKS" else "")
+    if not text.isdecimal():
+        problem = Problem(
+            code="usage/environment",
+            what=f"The environment variable {name} is '{text}', which is no number of processes or of one of them.",
+            fix="Leave it to torchrun or srun to set it, or unset it.",
+        )
+        raise RunnerError(problem, Exit.USAGE)
+    return int(text)
 
 
 def load(approach: str) -> Backend:
