@@ -40,8 +40,13 @@ if TYPE_CHECKING:
     from runner.attempt import Attempt
     from runner.world import World
 
-VERBS = ("run", "validate", "plan", "schema", "report", "prepare")
+VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor")
 LOGS = ("auto", "text", "json")
+DOCTOR = (
+    "look at this machine: GPU, limits, packages, folders, servers, credentials",
+    "Exits with 0 when every check is ok or a warning; otherwise with what a run would end with, and of several codes "
+    "the first of 78, 66, 77, 73, 74, 69: what no retry would change comes first. What cannot be known counts as 69.",
+)
 EXIT_GRACE_SECONDS = 1.0
 TERMINATION_LOG = "/dev/termination-log"  # which Kubernetes makes in every container
 
@@ -204,6 +209,11 @@ def _parser() -> argparse.ArgumentParser:
     prepare = verbs.add_parser("prepare", help="convert or fetch a model into the cache, so that runs start at once")
     prepare.add_argument("model")
     prepare.set_defaults(verb=_prepare)
+    doctor = verbs.add_parser("doctor", help=DOCTOR[0], description=f"{DOCTOR[0].capitalize()}. {DOCTOR[1]}")
+    doctor.add_argument("manifest", type=Path, nargs="?", help="also look at what a run of it would need")
+    doctor.add_argument("--out", metavar="DIR", help="the run directory that the run would have")
+    doctor.add_argument("--format", choices=("text", "json"), default="text")
+    doctor.set_defaults(verb=_doctor)
     return parser
 
 
@@ -364,8 +374,22 @@ def _prepare(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     return Exit.DONE
 
 
+def _doctor(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    from runner.doctor import examine, exit_of, show
+    from runner.doctor.checks import Patient
+
+    manifest = _manifest(args.manifest) if args.manifest else None
+    named = args.out or os.environ.get("RUNNER_OUT")
+    checks = list(examine(Patient.admit(manifest, local_directory(named) if named else None, os.environ, _cache())))
+    show(checks, console, args.format)
+    return exit_of(checks)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("RUNNER_CACHE") or Path.home() / ".cache" / "runner")
+
+
 def _world(console: Console, stop: Stop) -> World:
     from runner.world import World
 
-    cache = Path(os.environ.get("RUNNER_CACHE") or Path.home() / ".cache" / "runner")
-    return World(watch=LiveWatch(console, stop), cache=cache, environment=os.environ)
+    return World(watch=LiveWatch(console, stop), cache=_cache(), environment=os.environ)

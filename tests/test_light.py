@@ -96,6 +96,15 @@ def test_a_plan_ends_as_it_would_end_with_everything_installed(
     assert (done.returncode, told in done.stdout) == (exit_code, True), done.stdout + done.stderr
 
 
+def test_the_doctor_says_which_training_packages_are_missing() -> None:
+    done = light("doctor", "--format", "json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["training packages"]["status"] == "warning" and "numpy" in checks["training packages"]["what"]
+    done = light("doctor", "manifests/quickstart.yaml")
+    assert done.returncode == 66, done.stdout + done.stderr
+    assert re.search("fail +training packages", done.stdout)
+
+
 @pytest.mark.parametrize(
     "words", [("manifests/quickstart.yaml", "--log", "text"), ("prepare", "smollm2-135m-instruct")]
 )

@@ -32,7 +32,10 @@ def get(url: str, target: Path, known: Stamp | None) -> Stamp | None:
 def _get_http(url: str, target: Path, known: Stamp | None) -> Stamp | None:
     """By the standard library, so that no package is needed for it."""
     try:
-        with urllib.request.urlopen(_request(url, known or {}), timeout=TIMEOUT) as response, target.open("wb") as file:
+        with (
+            urllib.request.urlopen(make_request(url, known or {}), timeout=TIMEOUT) as response,
+            target.open("wb") as file,
+        ):
             shutil.copyfileobj(response, file)
             expected = response.headers.get("Content-Length")
             if expected is not None and int(expected) != file.tell():
@@ -44,7 +47,9 @@ def _get_http(url: str, target: Path, known: Stamp | None) -> Stamp | None:
         raise
 
 
-def _request(url: str, known: Stamp) -> urllib.request.Request:
+def make_request(url: str, known: Stamp) -> urllib.request.Request:
+    """A request for what has changed since a `known` state; a login in the URL goes into its header alone. Raises
+    ValueError for what is no URL."""
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     if not parts.hostname:

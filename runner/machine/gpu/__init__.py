@@ -122,7 +122,9 @@ def _kernel_module(root: Path) -> str | None:
 
 def _torch_build() -> tuple[str | None, str | None]:
     """torch's version, and the CUDA version that it was built for, read from its files: importing it takes seconds."""
-    spec = importlib.util.find_spec("torch")
+    spec = None
+    with contextlib.suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec("torch")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         with contextlib.suppress(OSError):
             text = (Path(folder) / "version.py").read_text()
