@@ -12,6 +12,7 @@ import sys
 
 from runner.backends import is_one_of_many
 from runner.errors import Exit
+from runner.machine.telemetry import silence
 from runner.machine.threads import settled
 from runner.stopping import Stop, StopNow
 from runner.streams import keep_streams
@@ -24,7 +25,8 @@ def main() -> int:
     try:
         with stop.interruptible():
             keep_streams()
-            settled()  # before anything that is loaded looks at the environment
+            settled()  # both before anything that is loaded looks at the environment
+            silence(os.environ)
             from runner.cli import run_process
     except StopNow:
         os._exit(Exit.INTERRUPTED)

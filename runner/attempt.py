@@ -171,6 +171,7 @@ def _lock(manifest: Manifest, run_id: str) -> dict[str, Any]:
         "manifest": str(manifest.path),
         "manifest_sha256": hashlib.sha256(manifest.document.text.encode()).hexdigest(),
         "overrides": without_secrets(list(manifest.overrides)),
+        "trust_remote_code": manifest.trust_remote_code,
         "python": platform.python_version(),
         "command": Path(sys.argv[0]).name,
     }

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from runner.attempt import Attempt
     from runner.world import World
 
+TRUST = "let Python code that comes with the model run, with all that you may do; read it first"
 VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor")
 LOGS = ("auto", "text", "json")
 DOCTOR = (
@@ -196,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
             dest="overrides",
             help="put a value over the manifest's, as in hyperparameters.epochs=3; may be repeated",
         )
+        verb.add_argument("--trust-remote-code", action="store_true", help=TRUST)
     validate = verbs.add_parser("validate", help="check manifests; every fault at once, nothing heavy loaded")
     validate.add_argument("manifests", type=Path, nargs="+", metavar="manifest")
     validate.add_argument("--format", choices=("text", "json", "github"), default="text")
@@ -208,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(verb=_report)
     prepare = verbs.add_parser("prepare", help="convert or fetch a model into the cache, so that runs start at once")
     prepare.add_argument("model")
+    prepare.add_argument("--trust-remote-code", action="store_true", help=TRUST)
     prepare.set_defaults(verb=_prepare)
     doctor = verbs.add_parser("doctor", help=DOCTOR[0], description=f"{DOCTOR[0].capitalize()}. {DOCTOR[1]}")
     doctor.add_argument("manifest", type=Path, nargs="?", help="also look at what a run of it would need")
@@ -293,7 +296,7 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
 def _load(args: argparse.Namespace, out: Path | None, console: Console, stop: Stop) -> Manifest:
     """The manifest; the faults of one that is none are left in the run directory that was named."""
     try:
-        manifest = _manifest(args.manifest, args.overrides)
+        manifest = replace(_manifest(args.manifest, args.overrides), trust_remote_code=args.trust_remote_code)
         take_files(os.environ, keys_named_in(manifest.values).values())
         return manifest
     except RunnerError as error:
@@ -338,7 +341,7 @@ def _leading(kind: str) -> Iterator[list[Exit]]:
 
 
 def _plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
-    manifest: Manifest = _manifest(args.manifest, args.overrides)
+    manifest = replace(_manifest(args.manifest, args.overrides), trust_remote_code=args.trust_remote_code)
     take_files(os.environ, keys_named_in(manifest.values).values())
     if missing := missing_for_training():
         from runner.outline import outline
@@ -369,7 +372,8 @@ def _prepare(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     backend = world.load_backend("lora")
     if problems := backend.check(args.model):
         raise RunnerError(problems, Exit.INPUT_MISSING)
-    facts = backend.open_session(args.model, "lora", world.cache, world.watch).facts
+    trust: bool = args.trust_remote_code
+    facts = backend.open_session(args.model, "lora", world.cache, world.watch, trust_remote_code=trust).facts
     console.line(f"{facts.name} is ready: {facts.family}, {facts.num_parameters or 0:,} parameters")
     return Exit.DONE
 

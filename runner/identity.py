@@ -30,6 +30,8 @@ def identify(manifest: Manifest) -> str:
     asked = {key: value for key, value in values.items() if key not in VOLATILE}
     asked = _without_patience(asked)
     asked["usd_per_hour"] = values.get("budget", {}).get("usd_per_hour")
+    if manifest.trust_remote_code:  # other code may run; without it the ids stay what they were
+        asked["trust_remote_code"] = True
     hashes = [_file_hash(path) for path in source_files(manifest)]
     hashes += _folder_signature(Path(model_reference(manifest)))
     text = json.dumps([asked, hashes, __version__], sort_keys=True, ensure_ascii=False)

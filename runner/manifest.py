@@ -17,11 +17,15 @@ from runner.schema import check_schema, read_schema
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A valid manifest as written; `values` holds only what stands there, `document` where it stands."""
+    """A valid manifest as written; `values` holds only what stands there, `document` where it stands.
+
+    `overrides` and `trust_remote_code` (whether Python code that comes with a model may run) stand on the command line.
+    """
 
     path: Path
     document: Document
     overrides: tuple[str, ...] = ()
+    trust_remote_code: bool = False
 
     @property
     def values(self) -> dict[str, Any]:

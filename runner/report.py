@@ -63,6 +63,7 @@ def make_report(facts: Facts, status: Status, exit_code: Exit, started_at: str) 
         "manifest": {
             "path": str(facts.manifest.path) if facts.manifest else None,
             "overrides": without_secrets(list(facts.manifest.overrides)) if facts.manifest else [],
+            "trust_remote_code": facts.manifest.trust_remote_code if facts.manifest else False,
             "values": to_json(plan.values) if plan else None,
             "origins": dict(plan.origins) if plan else None,
         },

@@ -77,7 +77,8 @@ class World:
         problems = backend.check(model)
         if problems:
             raise RunnerError(problems, Exit.INPUT_MISSING)
-        return backend.open_session(model, manifest.values["approach"]["kind"], self.cache, self.watch)
+        kind, trust = manifest.values["approach"]["kind"], manifest.trust_remote_code
+        return backend.open_session(model, kind, self.cache, self.watch, trust_remote_code=trust)
 
     def check_primary(self, plan: Plan) -> None:
         """Asks whether what the primary metric needs from outside is there; raises RunnerError (66, 69, 77, 78) where

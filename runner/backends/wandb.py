@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from runner.backends.base import Watch
 from runner.errors import Interrupted
+from runner.machine.telemetry import silence
 from runner.masking import masked
 
 Mode = Literal["online", "offline"]
@@ -186,6 +187,7 @@ def _open(settings: RunSettings) -> Any:
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         os.environ[name] = str(settings.folder)  # else it falls back to a temporary folder, lost with the machine
     os.environ["WANDB_SILENT"] = "true"
+    silence(os.environ)
     import wandb
 
     return wandb.init(

@@ -107,6 +107,7 @@ def ours_on_made_up(options: dict[str, Any], model: Any, rows: MadeUpRows) -> Re
             model="made up",
             method=options["method"],
             cache=Path(folder),
+            trust_remote_code=False,
             name="bench",
             job=job,
             rows=rows,

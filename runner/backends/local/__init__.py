@@ -14,10 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from runner.machine.telemetry import silence
 from runner.machine.threads import settled
 
-# Before anything imports the hub client: no telemetry, and no fetch that the person did not ask for.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Before anything imports the hub client, which looks at the environment once.
+silence(os.environ)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # threads of its own; nothing forks here
 os.environ.setdefault("TQDM_DISABLE", "1")  # the person sees our bars, not those of five libraries
 
@@ -35,7 +36,7 @@ from runner.backends.base import Session, Watch
 from runner.backends.local import worker
 from runner.backends.local.device import compute_dtype
 from runner.backends.local.embedded import EMBEDDED, find_problems
-from runner.backends.local.opening import split_revision
+from runner.backends.local.opening import split_revision, unsafe_files
 from runner.backends.local.ranks.meeting import meeting
 from runner.backends.local.session import LocalSession
 from runner.errors import Problem
@@ -63,6 +64,8 @@ def check(model: str) -> list[Problem]:
                 + ".",
             )
         )
+    elif looks_local:
+        problems += unsafe_files(Path(name))
     if not looks_local and name.count("/") != 1:
         problems.append(
             Problem(
@@ -74,9 +77,9 @@ def check(model: str) -> list[Problem]:
     return problems
 
 
-def open_session(model: str, method: str, cache: Path, watch: Watch) -> Session:
+def open_session(model: str, method: str, cache: Path, watch: Watch, *, trust_remote_code: bool = False) -> Session:
     """Loads the tokenizer at once and the weights when first needed."""
-    return LocalSession(model=model, method=method, cache=cache, watch=watch)
+    return LocalSession(model=model, method=method, cache=cache, watch=watch, trust_remote_code=trust_remote_code)
 
 
 def follow(is_stopped: Callable[[], bool]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,16 @@ def prepare(model: Any, method: str, hyper: Hyperparameters) -> Any:
 
 def attach(model: Any, folder: Path) -> Any:
     """The model with the adapter of a folder, as it answers: nothing of it open to gradients."""
-    adapted = PeftModel.from_pretrained(model, str(folder))
+    adapted = open_adapter(model, folder)
     fuse(adapted)
     return adapted
+
+
+def open_adapter(model: Any, folder: Path) -> Any:
+    """PEFT's model of a folder's adapter, from safetensors alone: where there are none, PEFT would load a pickle."""
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise FileNotFoundError(errno.ENOENT, "There are no weights in safetensors", str(folder))
+    return PeftModel.from_pretrained(model, str(folder))
 
 
 def linear_names(model: Any) -> list[str]:

@@ -16,12 +16,12 @@ from runner.backends.local.opening import unavailable
 from runner.errors import Exit, Problem, RunnerError
 
 
-def load_tokenizer(name: str, folder: str, revision: str | None) -> tuple[Any, Any]:
-    """The tokenizer and the config of the model `name`. Raises RunnerError (66, 69, 77) when they cannot be had, and
-    (66) when the tokenizer cannot render conversations."""
+def load_tokenizer(name: str, folder: str, revision: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
+    """The tokenizer and the config of the model `name`. Raises RunnerError (66, 69, 77) when they cannot be had, (66)
+    when the tokenizer cannot render conversations, and (78) when they need code that is not trusted."""
     try:
-        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         fix = "Check approach.model and its revision."
         raise unavailable(f"The model '{name}'", error, code="model/unavailable", fix=fix) from error
@@ -48,10 +48,10 @@ def load_tokenizer(name: str, folder: str, revision: str | None) -> tuple[Any, A
     return tokenizer, config
 
 
-def delivered_tokenizer(folder: Path) -> Any:
+def delivered_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     """The tokenizer of a folder that was delivered. Raises RunnerError (66) when it cannot be opened."""
     try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         fix = "Run the same command again: it trains anew where a file is not as it was."
         raise unavailable("The delivered tokenizer", error, code="export/tokenizer", fix=fix) from error
@@ -66,8 +66,11 @@ def stop_ids(folder: str, revision: str | None, tokenizer: Any) -> frozenset[int
     return frozenset({tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or [])})
 
 
-def load_weights(folder: str, revision: str | None, method: str, end_ids: Collection[int], pad_id: int) -> Any:
-    """The weights on this process's device, in 4 bits for `qlora`. Raises RunnerError (66) when they cannot be had."""
+def load_weights(
+    folder: str, revision: str | None, method: str, end_ids: Collection[int], pad_id: int, *, trust_remote_code: bool
+) -> Any:
+    """The weights on this process's device, in 4 bits for `qlora`. Raises RunnerError (66) when they cannot be had, and
+    (78) when they need code that is not trusted."""
     dtype = compute_dtype()
     quantization = None
     if method == "qlora":
@@ -86,10 +89,12 @@ def load_weights(folder: str, revision: str | None, method: str, end_ids: Collec
             device_map=device,
             quantization_config=quantization,
             use_safetensors=True,
-            trust_remote_code=False,
+            trust_remote_code=trust_remote_code,
             attn_implementation="sdpa",
         )
     except (OSError, ValueError) as error:
+        if "custom code" in str(error):
+            raise unavailable(f"The model '{folder}'", error, code="model/weights", fix="") from error
         raise RunnerError(
             Problem(
                 code="model/weights",

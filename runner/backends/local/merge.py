@@ -7,9 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
-
 from runner.backends.base import Watch
+from runner.backends.local.adapt import open_adapter
 from runner.backends.local.deliver import deliver_weights
 from runner.backends.local.device import compute_dtype
 from runner.errors import Exit, Problem, RunnerError, Where
@@ -31,7 +30,7 @@ def fold(model: Any, adapter: Path, watch: Watch) -> Any:
     if getattr(base, "is_quantized", False):
         base = base.dequantize(dtype=compute_dtype())
     watch.check()
-    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
+    merged = open_adapter(base, adapter).merge_and_unload(safe_merge=True)
     watch.check()
     return merged
 

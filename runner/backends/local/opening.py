@@ -10,6 +10,7 @@ from runner.backends.base import ModelFacts
 from runner.errors import Exit, Problem, RunnerError, Where
 
 NOWHERE = Where()
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 NO_NETWORK = {
     "LocalEntryNotFoundError",
     "OfflineModeIsEnabled",
@@ -26,6 +27,8 @@ def unavailable(what: str, error: BaseException, *, code: str, fix: str, where: 
         chain.append(earlier)
     kinds = {type(link).__name__ for link in chain}
     exit_code = Exit.INPUT_MISSING
+    if any("custom code" in str(link) for link in chain):
+        return _needs_code(what, where)
     if "GatedRepoError" in kinds:
         exit_code, fix = Exit.CREDENTIALS, "Ask for access on the model's page, and set HF_TOKEN."
     elif kinds & NO_NETWORK:
@@ -33,6 +36,31 @@ def unavailable(what: str, error: BaseException, *, code: str, fix: str, where: 
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     problem = Problem(code=code, what=f"{what} could not be opened: {reason}", where=where, fix=fix)
     return RunnerError(problem, exit_code)
+
+
+def _needs_code(what: str, where: Where) -> RunnerError:
+    problem = Problem(
+        code="model/remote-code",
+        what=f"{what} comes with Python code of its own, which is not run unless you say so.",
+        where=where,
+        fix="Choose a model that transformers knows by itself; or read the code, pin its revision, and add "
+        "--trust-remote-code to the command line.",
+    )
+    return RunnerError(problem, Exit.MANIFEST)
+
+
+def unsafe_files(folder: Path) -> list[Problem]:
+    """What a model's folder holds in place of weights: pickles, which can run code when they are loaded, or an adapter,
+    which names the model that it belongs to."""
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
+    if (folder / "adapter_config.json").is_file():
+        what, fix = f"'{folder}' holds an adapter, not a model.", "Name the merged model, or the model it was made of."
+    elif pickles and not any(folder.glob("*.safetensors")):
+        what = f"The weights in '{folder}' are pickles ({pickles[0]}), which can run any code when they are loaded."
+        fix = "Name a model whose weights are safetensors; convert these where it can do no harm."
+    else:
+        return []
+    return [Problem(code="model/unsafe", what=what, where=Where(key="approach.model"), fix=fix)]
 
 
 def split_revision(model: str) -> tuple[str, str | None]:

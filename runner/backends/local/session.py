@@ -49,13 +49,14 @@ class LocalSession:
     """A model, loaded once. `base` and `tuned` share the weights: an adapter is switched, a full tune is swapped in
     place from disk, so there are never two copies."""
 
-    def __init__(self, *, model: str, method: str, cache: Path, watch: Watch):
+    def __init__(self, *, model: str, method: str, cache: Path, watch: Watch, trust_remote_code: bool):
         self.method = method
+        self._trust = trust_remote_code
         self._reference = model
         name, self.revision = split_revision(model)
         self._watch = watch
         self.folder = str(converted_folder(name, cache, watch)) if name in EMBEDDED else name
-        self.tokenizer, config = load_tokenizer(name, self.folder, self.revision)
+        self.tokenizer, config = load_tokenizer(name, self.folder, self.revision, self._trust)
         self.stop_ids = stop_ids(self.folder, self.revision, self.tokenizer)
         self.facts = describe_folder(
             name, self.revision, config.to_dict(), EMBEDDED[name].license if name in EMBEDDED else None
@@ -106,6 +107,7 @@ class LocalSession:
             model=self._reference,
             method=self.method,
             cache=self._cache,
+            trust_remote_code=self._trust,
             name=key_of(*asked)[:16],
             job=job,
             rows=rows,
@@ -198,8 +200,10 @@ class LocalSession:
         """A session whose tuned side, weights and tokenizer, comes from the folder's files; lets go of the weights."""
         self._let_go()
         method = "merged" if form == "merged" else self.method
-        again = LocalSession(model=self._reference, method=method, cache=self._cache, watch=self._watch)
-        again.tokenizer = delivered_tokenizer(folder)
+        again = LocalSession(
+            model=self._reference, method=method, cache=self._cache, watch=self._watch, trust_remote_code=self._trust
+        )
+        again.tokenizer = delivered_tokenizer(folder, self._trust)
         source = (str(folder), None) if method in WHOLE else (again.folder, again.revision)
         again.stop_ids = stop_ids(*source, again.tokenizer)
         again._tuned_dir = folder
@@ -221,7 +225,7 @@ class LocalSession:
         folder = Path(self.folder)
         # An embedded model's folder is named after its contents, and lies in a cache that may be made anew.
         own = [folder.name] if self.facts.name in EMBEDDED else [self.folder, _signature(folder)]
-        return [*own, self._commit, self.method == "qlora"]
+        return [*own, self._commit, self.method == "qlora", *(["trusted code"] if self._trust else [])]
 
     def _encoded(self, examples: Sequence[Example]) -> EncodedRows:
         known = self._rows.select(examples) if self._rows else None
@@ -237,7 +241,9 @@ class LocalSession:
             tuned = self._tuned_dir if self.method in WHOLE and self._side == "tuned" else None
             source = (str(tuned), None) if tuned else (self.folder, self.revision)
             with self._watch.interruptible():
-                self._model = load_weights(*source, self.method, self.stop_ids, self.tokenizer.pad_token_id)
+                self._model = load_weights(
+                    *source, self.method, self.stop_ids, self.tokenizer.pad_token_id, trust_remote_code=self._trust
+                )
         if self._side == "tuned" and self.method not in WHOLE and not hasattr(self._model, "disable_adapter"):
             assert self._tuned_dir is not None, "only a trained session has a tuned side"
             self._model = attach(self._model, self._tuned_dir)

@@ -30,7 +30,13 @@ def run_rank(
     told = RankJob.read(path)
     try:
         with joined(ranks, store):
-            session = LocalSession(model=told.model, method=told.method, cache=told.cache, watch=watch)
+            session = LocalSession(
+                model=told.model,
+                method=told.method,
+                cache=told.cache,
+                watch=watch,
+                trust_remote_code=told.trust_remote_code,
+            )
             session.train_rank(told, watch, ranks, is_stopped or (lambda: watch.asked))
     except BaseException as error:
         leave_status(path.parent, ranks.rank, error)

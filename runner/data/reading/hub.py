@@ -13,6 +13,7 @@ from typing import Any
 
 from runner.data.reading.failures import source_problem
 from runner.errors import Exit, RunnerError
+from runner.machine.telemetry import silence
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -105,6 +106,7 @@ def _commit(name: str, revision: str, folder: Path, say: Callable[[str], None]) 
     """The commit that a revision stands for; without a network the one it stood for last."""
     if COMMIT.fullmatch(revision):
         return revision
+    silence(os.environ)
     from huggingface_hub import HfApi  # takes half a second
 
     ref = folder / "refs" / re.sub(r"[^\w.-]", "--", revision)
@@ -121,6 +123,7 @@ def _commit(name: str, revision: str, folder: Path, say: Callable[[str], None]) 
 
 
 def _load(name: str, commit: str, split: str, cache: Path, refuse: Callable[[str, str, str], RunnerError]) -> Any:
+    silence(os.environ)
     import datasets  # takes seconds
 
     datasets.disable_progress_bars()

@@ -18,6 +18,7 @@ class RankJob:
     model: str
     method: str
     cache: Path
+    trust_remote_code: bool
     name: str
     job: TrainJob
     rows: EncodedRows
@@ -32,6 +33,7 @@ class RankJob:
             "model": self.model,
             "method": self.method,
             "cache": str(self.cache.resolve()),
+            "trust_remote_code": self.trust_remote_code,
             "name": self.name,
             "job": {**job, "work_dir": str(folder.resolve()), "model_dir": str(self.job.model_dir.resolve())},
             "hyperparameters": asdict(self.job.hyperparameters),
@@ -51,6 +53,7 @@ class RankJob:
             model=values["model"],
             method=values["method"],
             cache=Path(values["cache"]),
+            trust_remote_code=values["trust_remote_code"] is True,
             name=values["name"],
             job=TrainJob(
                 **{**job, "work_dir": Path(job["work_dir"]), "model_dir": Path(job["model_dir"])},
