@@ -76,7 +76,8 @@ def _answer(arguments: list[str], stop: Stop) -> tuple[Outcome, Console]:
     said = arguments[:1]
     if said and said[0] not in (*VERBS, "-h", "--help", "--version"):
         arguments.insert(0, "run")
-    again = shlex.join([os.environ.get("RUNNER_COMMAND", "runner"), *arguments[arguments[:1] == ["run"] :]])
+    shown = map(masked_source, arguments[arguments[:1] == ["run"] :])
+    again = shlex.join([os.environ.get("RUNNER_COMMAND", "runner"), *shown])
     console = Console()
     try:
         parser = _parser()

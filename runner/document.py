@@ -313,7 +313,7 @@ def set_value(document: Document, assignment: str) -> None:
     """Applies `key.sub=value` (value read as YAML) on top of the file; raises RunnerError (64) when malformed."""
     key, equals, text = assignment.partition("=")
     path: KeyPath = tuple(key.strip().split("."))
-    where = Where(path="--set", key=key.strip())
+    where = Where(path="--set", key=masked_source(key.strip()))
     if not equals or not all(path):
         fix = "Write it as --set hyperparameters.epochs=3"
         problem = Problem(

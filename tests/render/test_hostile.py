@@ -132,3 +132,27 @@ def test_only_an_https_address_of_the_tracker_becomes_a_link(report: Report) -> 
 def test_a_problem_that_says_it_is_markup_is_still_text(report: Report) -> None:
     report["evaluation"]["findings"] = [problem(HOSTILE, fix=HOSTILE, code="eval/x")]
     assert render_html(report).count(ESCAPED) == 2
+
+
+def test_an_address_cannot_leave_its_attribute(report: Report) -> None:
+    address = 'https://wandb.ai/a" onmouseover="alert(1)'
+    report["tracking"] = {"url": address}
+    page = render_html(report)
+    (link,) = (attributes for tag, attributes in outline(page).elements if tag == "a")
+    assert link["href"] == address and "onmouseover" not in link
+    assert_sound(page)
+
+
+def test_the_page_may_load_and_run_nothing_at_all(report: Report) -> None:
+    elements = outline(render_html(report)).elements
+    policies = (a for tag, a in elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    (policy,) = (attributes["content"] for attributes in policies)
+    assert policy and policy.split("; ") == [
+        "default-src 'none'",
+        "style-src 'unsafe-inline'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    loading = {"script", "link", "img", "iframe", "object", "embed", "form", "base", "image", "use"}
+    assert not loading.intersection(tag for tag, _ in elements)
+    assert not any(name.startswith("on") or name in ("src", "srcset") for _, a in elements for name in a)
