@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from runner.backends.base import Saved
 from runner.console import Console, ProgressAt, facts_text
 from runner.errors import Interrupted
+from runner.masking import masked, printable
 from runner.stopping import Stop, StopNow
 
 LINE_SECONDS = 10.0
@@ -81,21 +82,21 @@ class ProgressBar:
 
         self._watch = watch
         self._bar = Progress(
-            TextColumn("   {task.description:<14}"),
+            TextColumn("   {task.description:<14}", markup=False),  # an arm is called what a person calls it
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             Remaining(),
             console=RichConsole(file=watch.console.out),
         )
         self._shown = ""
-        self._task = self._bar.add_task(label, total=total, facts="")
+        self._task = self._bar.add_task(printable(masked(label)), total=total, facts="")
 
     def advance(self, amount: int = 1, **facts: float | str) -> None:
         """Moves the bar; raises Interrupted when the run was asked to stop."""
-        self._shown = facts_text(facts) or self._shown
+        self._shown = printable(masked(facts_text(facts))) or self._shown
         self._bar.update(self._task, advance=amount, facts=self._shown)
         self._watch.check()
 

@@ -210,6 +210,14 @@ def test_progress_moves_on_a_terminal_and_is_told_elsewhere(out: io.StringIO, ki
 
 
 @pytest.mark.parametrize("out", [Terminal(), io.StringIO()])
+def test_the_name_of_an_arm_is_no_markup_and_cannot_steer_the_terminal(out: io.StringIO) -> None:
+    watch = LiveWatch(Console(out, {"TERM": "xterm"}), Stop())
+    with watch.progress("[/red] \x1b[8mlarge answers", 1) as bar:
+        bar.advance(1, note="[/x]\x1b[8m")
+    assert "[/red] \ufffd[8mlarge" in out.getvalue() and "\x1b[8m" not in out.getvalue()
+
+
+@pytest.mark.parametrize("out", [Terminal(), io.StringIO()])
 def test_work_that_was_asked_to_stop_says_in_which_stage(out: io.StringIO) -> None:
     stop = Stop()
     watch = LiveWatch(Console(out, {"TERM": "xterm"}), stop)

@@ -217,9 +217,10 @@ class ChatClient:
         return fatal(error, self.endpoint, self._key)
 
     def _without_key(self, reply: Reply) -> Reply:
-        """The reply as it is kept: a server may repeat the key that it was sent."""
+        """The reply as it is kept: a server may repeat the key that it was sent, wherever it says something."""
         said = reply.completion and replace(reply.completion, text=self._masked(reply.completion.text))
-        return replace(reply, completion=said, reason=self._masked(reply.reason) if reply.reason else None)
+        reason, model = (text and self._masked(text) for text in (reply.reason, reply.model))
+        return replace(reply, completion=said, reason=reason, model=model)
 
     def _masked(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
