@@ -347,6 +347,7 @@ def _plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     if missing := missing_for_training():
         from runner.outline import outline
 
+        console.problems(missing_credentials(manifest, os.environ))
         return outline(manifest, missing, console)
     from runner.preview import preview
 
