@@ -29,10 +29,9 @@ STATUSES: dict[type[RunnerError], Status] = {Refused: "refused", Interrupted: "i
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """How an attempt ended: its report, where it is, and the exit code. `repeated` when it was already done."""
+    """How an attempt ended: its report and exit code. `repeated` when it was already done."""
 
     report: Mapping[str, Any]
-    path: Path
     exit_code: Exit
     repeated: bool = False
 
@@ -47,21 +46,16 @@ def report_faults(error: RunnerError, out: Path, world: World) -> None:
         run.close()
 
 
-def attempt(manifest: Manifest, path: Path, run_id: str, world: World, *, fresh: bool) -> Attempt:
+def attempt(manifest: Manifest, run: RunDirectory, run_id: str, world: World, *, fresh: bool) -> Attempt:
     """Carries the manifest out in its run directory and leaves a report there.
 
-    Raises RunnerError (73) only when there is no directory to leave a report in.
+    Raises RunnerError (73) only where the directory holds something else.
     """
-    facts = Facts(manifest=manifest, run_id=run_id)
-    run = RunDirectory(path)
-    try:
-        finished = run.claim(run_id, fresh=fresh)
-        if finished is not None:
-            return Attempt(report=finished, path=run.path, exit_code=Exit(finished["exit_code"]), repeated=True)
-        run.write_json("run.lock.json", _lock(manifest, run_id))
-        return _carry_out(manifest, world, run, facts)
-    finally:
-        run.close()
+    finished = run.claim(run_id, fresh=fresh)
+    if finished is not None:
+        return Attempt(report=finished, exit_code=Exit(finished["exit_code"]), repeated=True)
+    run.write_json("run.lock.json", _lock(manifest, run_id))
+    return _carry_out(manifest, world, run, Facts(manifest=manifest, run_id=run_id))
 
 
 def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts) -> Attempt:
@@ -80,7 +74,7 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
     _leave_report(run, facts, status, exit_code, started_at)  # first of all, should the tracker hang and we be killed
     facts.tracking = world.tracker.finish(facts, int(exit_code), world.watch)
     report = _leave_report(run, facts, status, exit_code, started_at)
-    return Attempt(report=report, path=run.path, exit_code=exit_code)
+    return Attempt(report=report, exit_code=exit_code)
 
 
 def _begin(manifest: Manifest, world: World, run: RunDirectory) -> None:

@@ -30,7 +30,7 @@ from runner.packages import missing_for_training, require_training
 from runner.platforms import Platform, find_platform, hand_over, leave_failure
 from runner.progress import LiveWatch
 from runner.roots import check_paths
-from runner.rundir import finished_report
+from runner.rundir import RunDirectory, finished_report
 from runner.schema import read_schema
 from runner.stopping import Stop
 from runner.streams import LastingStream
@@ -281,17 +281,26 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
         if report is not None:
             return _show(console, report, path, args.again, stop, repeated=True)
         require_training()
-        from runner.attempt import attempt
-
-        world = _world(console, stop)
     kind = manifest.values["approach"]["kind"]
     if ranks.rank > 0:
         return Outcome(exit_code=Exit(load(kind).follow(stop)), is_final=True)
     with _leading(kind) if ranks.size > 1 else contextlib.nullcontext() as others:
-        done: Attempt = attempt(manifest, path, run_id, world, fresh=args.fresh)
+        done = _in_directory(RunDirectory(path), manifest, run_id, args, console, stop)
         if others is not None:
             others.append(done.exit_code)
-    return _show(console, done.report, done.path, args.again, stop, repeated=done.repeated)
+    return _show(console, done.report, path, args.again, stop, repeated=done.repeated)
+
+
+def _in_directory(
+    run: RunDirectory, manifest: Manifest, run_id: str, args: argparse.Namespace, console: Console, stop: Stop
+) -> Attempt:
+    """The attempt; its directory is taken before anything heavy is loaded, so that a second runner knows at once."""
+    with contextlib.closing(run):
+        with LiveWatch(console, stop).interruptible():
+            from runner.attempt import attempt
+
+            world = _world(console, stop)
+        return attempt(manifest, run, run_id, world, fresh=args.fresh)
 
 
 def _load(args: argparse.Namespace, out: Path | None, console: Console, stop: Stop) -> Manifest:

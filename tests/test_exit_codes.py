@@ -200,13 +200,13 @@ def test_a_second_runner_is_refused_soon_while_the_first_works(cli: Cli) -> None
     manifest = cli.write(**QUICK)
     first = cli.start(manifest, "--out", cli.out)
     wait_for(lambda: (cli.out / "run.lock.json").exists(), first)
+    started = time.monotonic()
     second = cli.start(manifest, "--out", cli.out)
     said, _ = second.communicate(timeout=60)
     assert second.returncode == Exit.RUN_DIRECTORY, said
     assert "Another run is working in this directory" in said
+    assert time.monotonic() - started < 2 * float(os.environ.get("RUNNER_TEST_SLOWNESS", "2"))
     assert first.poll() is None
     first.kill()
     first.wait()
-    started = time.monotonic()
-    assert cli(manifest, "--out", cli.out, "--set", "budget.max_hours=0.0000001") == Exit.SAID_NO
-    assert time.monotonic() - started < 60, "the lock of a killed runner is free"
+    assert cli(manifest, "--out", cli.out, "--set", "budget.max_hours=0.0000001") == Exit.SAID_NO, "its lock is free"
