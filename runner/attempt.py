@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from runner import __version__
 from runner.attempts import DEFAULT_LIMIT, check_progress, read_attempts
 from runner.backends.base import Watch
+from runner.disks import io_problem
 from runner.errors import EXIT_CODES, Exit, Interrupted, Problem, Refused, RunnerError
 from runner.manifest import Manifest
 from runner.masking import print_exception
@@ -66,7 +67,7 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
         run_lifecycle(manifest, world, run, facts)
         status, exit_code = "done", _exit_of_verdict(facts)
     except BaseException as error:
-        failure = _unless_idle(_as_ours(error, world.watch), manifest, run)
+        failure = _unless_idle(_as_ours(error, world.watch, [run.path, world.cache]), manifest, run)
         status, exit_code = STATUSES.get(type(failure), "failed"), failure.exit_code
         if exit_code == Exit.INTERRUPTED:
             status = "interrupted"
@@ -100,7 +101,7 @@ def _idle_limit(manifest: Manifest) -> int | None:
     return limit
 
 
-def _as_ours(error: BaseException, watch: Watch) -> RunnerError:
+def _as_ours(error: BaseException, watch: Watch, folders: Sequence[Path]) -> RunnerError:
     """What ended the lifecycle. After a request to stop it is that request, whatever a library made of it."""
     try:
         watch.check()
@@ -109,10 +110,7 @@ def _as_ours(error: BaseException, watch: Watch) -> RunnerError:
     if isinstance(error, RunnerError):
         return error
     if isinstance(error, OSError):
-        what = f"Reading or writing failed: {error.strerror or error}" + (
-            f" ({error.filename})" if error.filename else ""
-        )
-        return RunnerError(Problem(code="run/io", what=what + ".", fix="Check the disk's space and health."), Exit.IO)
+        return RunnerError(io_problem(error, folders), Exit.IO)
     if not isinstance(error, Exception):
         raise error
     return _unforeseen(error)

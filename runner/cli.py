@@ -20,6 +20,7 @@ from runner.attempts import NO_PROGRESS
 from runner.backends import is_one_of_many, load, place
 from runner.console import Console
 from runner.credentials import keys_named_in, take_files
+from runner.disks import io_problem
 from runner.errors import EXIT_CODES, Exit, Problem, RunnerError
 from runner.identity import identify, local_directory, run_directory
 from runner.log_lines import LogConsole
@@ -157,6 +158,12 @@ def _carry_out(args: argparse.Namespace, console: Console, stop: Stop) -> Outcom
     except RunnerError as error:
         console.problems(error.problems, getattr(args, "format", "text"))
         return Outcome(exit_code=error.exit_code, problems=error.problems)
+    except OSError as error:
+        if stop() or isinstance(error, BrokenPipeError):
+            raise
+        problem = io_problem(error, [_cache()])
+        console.problems([problem], getattr(args, "format", "text"))
+        return Outcome(exit_code=Exit.IO, problems=(problem,))
 
 
 class _Parser(argparse.ArgumentParser):

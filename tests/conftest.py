@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,22 @@ def write_experiment(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.Monke
         return path
 
     return write
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Mounts a small disk on a folder, or makes the one that is mounted there larger."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path, size: str, *more: str) -> None:
+        again = ["remount,"] if folder in mounted else []
+        folder.mkdir(parents=True, exist_ok=True)
+        options = "".join([*again, ",".join([f"size={size}", *more])])
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"NOT TESTED: no disk can be mounted here ({done.stderr.strip()})")
+        mounted.append(folder)
+
+    yield mount
+    for folder in dict.fromkeys(mounted):
+        subprocess.run(["umount", folder], check=True)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -179,25 +179,6 @@ def test_two_processes_stop_soon_whoever_started_them_and_go_on_later(
     assert (training["num_processes"], training["strategy"]) == (2, "replicated")
     first, second = training["resumed_from"]
     assert 3 <= first < second
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[Path, str], None]]:
-    """Mounts a small disk on a folder, or makes the one that is mounted there larger."""
-    mounted: list[Path] = []
-
-    def mount(folder: Path, size: str) -> None:
-        again = ["remount,"] if folder in mounted else []
-        folder.mkdir(parents=True, exist_ok=True)
-        options = "".join([*again, f"size={size}"])
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"NOT TESTED: no disk can be mounted here ({done.stderr.strip()})")
-        mounted.append(folder)
-
-    yield mount
-    for folder in dict.fromkeys(mounted):
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.slow
