@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.files import read_small
 from runner.plan import EvalPlan
+
+MAX_BYTES = 1 << 20
 
 
 def read_answer_schema(plan: EvalPlan) -> Mapping[str, Any] | None:
@@ -16,7 +19,7 @@ def read_answer_schema(plan: EvalPlan) -> Mapping[str, Any] | None:
         return None
     where = Where(path=str(plan.json_schema), key="eval.json_schema")
     try:
-        schema: Mapping[str, Any] = json.loads(plan.json_schema.read_text(encoding="utf-8"))
+        schema: Mapping[str, Any] = json.loads(read_small(plan.json_schema, MAX_BYTES))
     except OSError as error:
         what = f"The JSON Schema of answers cannot be read: {error.strerror}."
         problem = Problem(code="eval/schema-missing", what=what, where=where, fix="Correct eval.json_schema.")

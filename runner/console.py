@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from runner.errors import Problem
+from runner.files import read_small
 from runner.masking import masked, masked_source, masked_value, printable
 
 SNIPPET_WIDTH = 120
+SNIPPET_BYTES = 1 << 20  # of larger files, which hold rows, no line is shown
+MOST_SHOWN = 100  # problems on a screen; as JSON there are all
 COLOURS = {"error": "31;1", "warning": "33", "note": "36", "dim": "2", "bold": "1", "good": "32;1"}
 
 
@@ -71,8 +74,11 @@ class Console:
         if form == "json":
             self.line(json.dumps([flat(problem) for problem in problems], ensure_ascii=False, indent=2))
             return
-        for problem in problems:
+        problems = list(problems)
+        for problem in problems[:MOST_SHOWN]:
             self.line(_annotation(problem) if form == "github" else self._screen(problem))
+        if len(problems) > MOST_SHOWN:
+            self.line(f"... and {len(problems) - MOST_SHOWN:,} more problems.")
 
     def _screen(self, problem: Problem) -> str:
         place = f"{problem.where}: " if str(problem.where) else ""
@@ -134,7 +140,7 @@ def _snippet(problem: Problem) -> tuple[str, str] | None:
     if not where.path or where.line is None or where.column is None:
         return None
     try:
-        lines = Path(where.path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        lines = read_small(Path(where.path), SNIPPET_BYTES).decode("utf-8-sig", "replace").splitlines()
         written, text = (_printable(source) for source in (lines[where.line - 1], _masked_line(lines, where.line)))
     except (OSError, IndexError):
         return None

@@ -16,12 +16,14 @@ from typing import Any
 import yaml
 
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.files import open_ordinary
 from runner.masking import masked_source
 
 Value = Any
 KeyPath = tuple[str | int, ...]
 
-MAX_BYTES = 256 * 1024
+MAX_BYTES = 128 * 1024
+MAX_NODES = 5_000  # keys, values, groups and lists; reading so many takes half a second
 MAX_DEPTH = 32
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -91,7 +93,8 @@ def dotted(path: KeyPath) -> str:
 def read_document(path: Path) -> Document:
     """Reads and parses a YAML file; raises RunnerError (66 unreadable, 78 faulty) with every fault found."""
     try:
-        raw = path.read_bytes()
+        with open_ordinary(path) as file:
+            raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         problem = Problem(
             code="manifest/unreadable",
@@ -125,7 +128,7 @@ def parse_document(raw: bytes, path: str) -> Document:
 
 def _decode(raw: bytes, path: str) -> str:
     if len(raw) > MAX_BYTES:
-        what = f"The file has {len(raw):,} bytes; a manifest may have {MAX_BYTES:,}."
+        what = f"The file has more than the {MAX_BYTES:,} bytes that a manifest may have."
         problem = Problem(
             code="manifest/too-large", what=what, where=Where(path=path), fix="Put data into files and name them."
         )
@@ -161,7 +164,7 @@ def _compose(document: Document, problems: list[Problem]) -> yaml.Node | None:
 
 def _check_events(document: Document, problems: list[Problem]) -> None:
     """Depth, aliases, tags and a second document, found on the event stream before anything is composed."""
-    depth = documents = 0
+    depth = documents = nodes = 0
     where = Where(path=document.path, line=1, column=1)
 
     def add(code: str, what: str, fix: str) -> None:
@@ -172,6 +175,11 @@ def _check_events(document: Document, problems: list[Problem]) -> None:
             mark = event.start_mark
             assert mark is not None, "every event of a text has a mark"
             where = Where(path=document.path, line=mark.line + 1, column=mark.column + 1)
+            nodes += isinstance(event, yaml.NodeEvent)
+            if nodes > MAX_NODES:
+                fix = "Put data into files and name them."
+                add("too-many-values", f"The file holds more than {MAX_NODES:,} keys and values.", fix)
+                return
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
+
+
+def open_ordinary(path: Path) -> BufferedReader:
+    """The file, opened to be read. Raises OSError when it cannot be, also where it is no ordinary file (a device has
+    no end, and a pipe may have nobody who writes) or its name is none."""
+    try:
+        mode = path.stat().st_mode
+    except ValueError:
+        raise OSError(errno.EINVAL, "no file can have such a name", str(path)) from None
+    if not stat.S_ISREG(mode):
+        kind = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(kind, "it is a folder" if kind == errno.EISDIR else "it is no ordinary file", str(path))
+    return path.open("rb")
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """The bytes of a file. Raises OSError when it cannot be read, and where there are more than `most`."""
+    with open_ordinary(path) as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+    return raw
 
 
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hexadecimal. Raises OSError when it cannot be read."""
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -192,7 +192,7 @@ def _eval_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
     if isinstance(pattern, str):
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:  # a count without bound, brackets without end
             yield Problem(
                 code="eval/pattern",
                 what=f"'eval.pattern' is no regular expression: {error}.",

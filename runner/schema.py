@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,7 @@ def _key_hint(extra: str, known: Mapping[str, Any], root: Mapping[str, Any]) -> 
     return "Known keys: " + ", ".join(known) + "."
 
 
+@lru_cache(maxsize=1024)
 def _squash(key: str) -> str:
     return re.sub("[-_ ]", "", key).lower()
 

@@ -248,3 +248,14 @@ def test_curves_go_where_they_are_sent() -> None:
     watch.send_curves_to(lambda values, step: points.append((dict(values), step)))
     watch.log({"loss": 2.0}, 2)
     assert points == [({"loss": 2.0}, 2)]
+
+
+def test_of_thousands_of_problems_the_first_hundred_are_shown_and_the_others_counted() -> None:
+    problems = [Problem(code="a/b", what=f"Fault {i}.", fix="Mend it.") for i in range(2_500)]
+    out = io.StringIO()
+    Console(out).problems(problems)
+    assert out.getvalue().count("[a/b]") == 100
+    assert out.getvalue().endswith("... and 2,400 more problems.\n")
+    everything = io.StringIO()
+    Console(everything).problems(problems, "json")
+    assert len(json.loads(everything.getvalue())) == 2_500

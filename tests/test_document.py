@@ -27,6 +27,7 @@ MADE = {  # what does not belong in a repository
     "utf-16": "name: tickets\n".encode("utf-16-le").join([b"\xff\xfe", b""]),
     "control-character": b"name: tickets\ndescription: \x1b[31mred\n",
     "too-large": b"# " + b"x" * 256 * 1024,
+    "too-many-values": b"name: tickets\ntags: [" + b"1, " * 6000 + b"1]\n",
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.files import are_as_noted, facts_of, sha256_of, write_whole
+from runner.files import are_as_noted, facts_of, open_ordinary, read_small, sha256_of, write_whole
 
 
 @pytest.mark.parametrize("content", ["naïve\n", b"\x00\xff"])
@@ -45,3 +45,22 @@ def test_a_folder_is_as_noted_until_one_of_its_files_changes(tmp_path: Path) -> 
     (tmp_path / "b").unlink()
     with pytest.raises(OSError, match="b"):
         are_as_noted(tmp_path, noted)
+
+
+@pytest.mark.parametrize("name", ["fifo", "device", "folder", "loop", "missing", "nul\0", "half\ud800"])
+def test_what_has_no_end_or_is_no_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for read in (open_ordinary, sha256_of, lambda path: read_small(path, 10)):
+        with pytest.raises(OSError, match=r"\w") as refused:
+            read(tmp_path / name)
+        assert refused.value.strerror
+
+
+def test_no_more_is_read_than_is_allowed(tmp_path: Path) -> None:
+    path = write_whole(tmp_path / "note", b"x" * 11)
+    assert read_small(path, 11) == b"x" * 11
+    with pytest.raises(OSError, match="more than 10 bytes"):
+        read_small(path, 10)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +233,25 @@ def test_a_shipped_manifest_with_any_mistakes_is_valid_or_has_problems_with_a_pl
         assert line is not None and 1 <= line <= len(lines)
         assert column is not None and 1 <= column <= len(lines[line - 1]) + 1
         assert problem.what
+
+
+@pytest.mark.parametrize("pattern", ["(", "x{99999999999}", "(" * 5000 + ")" * 5000])
+def test_a_pattern_that_no_engine_takes_is_a_problem(tmp_path: Path, pattern: str) -> None:
+    path = tmp_path / "m.yaml"
+    values = {"name": "x", "data": {"train": "rows.jsonl"}, "approach": {"kind": "lora", "model": "org/name"}}
+    path.write_text(
+        json.dumps({**values, "gate": {"task": "format"}, "eval": {"metrics": ["regex"], "pattern": pattern}})
+    )
+    with pytest.raises(RunnerError) as refused:
+        load_manifest(path)
+    assert [problem.code for problem in refused.value.problems] == ["eval/pattern"]
+
+
+@pytest.mark.parametrize("name", ["fifo", "zero", "folder"])
+def test_a_manifest_that_is_no_ordinary_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RunnerError) as refused:
+        load_manifest(tmp_path / name)
+    assert (refused.value.exit_code, refused.value.problems[0].code) == (Exit.INPUT_MISSING, "manifest/unreadable")

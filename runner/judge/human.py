@@ -10,9 +10,11 @@ from typing import Any
 
 from runner.conversation import ROLES, Message
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.files import read_small
 from runner.judge.verdict import Judgement, Pair
 from runner.stats import cohens_kappa
 
+MAX_BYTES = 64 << 20
 KEY = "eval.judge.human"
 PREFERRED = ("a", "b", "tie")
 MAX_SHOWN = 20  # faults that are listed
@@ -32,7 +34,7 @@ def read_human(path: Path) -> list[HumanRow]:
     """The rows of a JSONL file of prompt (text, or turns of role and content), a, b, preferred, and a reference where
     there is one. Raises RunnerError: 66 when it cannot be read, 65 with every faulty line."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_small(path, MAX_BYTES).splitlines()
     except OSError as error:
         what = f"The file of human preferences cannot be read: {error.strerror}."
         problem = Problem(
