@@ -15,6 +15,7 @@ from runner.errors import Exit, Problem, RunnerError, Severity, Where
 
 OUTCOMES = ("kept", "repaired", "truncated", "dropped")
 SHOWN = 10
+MEND = "Mend the row, or take it out of the file."
 TOO_LONG = "longer than hyperparameters.max_length"
 
 
@@ -174,8 +175,8 @@ def _fault(file: StoredFile, row: int, fate: Fate) -> Problem:
     reason = fate.reason or ""
     what = f"{reason[:1].upper()}{reason[1:]}."
     if file.container in ("json", "parquet"):  # whose rows are not lines
-        return Problem(code="data/row", what=f"Row {row}: {reason}.", where=Where(path=file.path))
-    return Problem(code="data/row", what=what, where=Where(path=file.path, line=row))
+        return Problem(code="data/row", what=f"Row {row}: {reason}.", where=Where(path=file.path), fix=MEND)
+    return Problem(code="data/row", what=what, where=Where(path=file.path, line=row), fix=MEND)
 
 
 def _totals(role: str, file: StoredFile, counts: Counter[str]) -> SourceTotals:

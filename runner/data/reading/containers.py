@@ -11,7 +11,7 @@ from typing import Literal
 
 from runner.data.reading.json_lines import DECODER, read_json_lines
 from runner.data.reading.json_list import read_json
-from runner.data.reading.lines import BROKEN, chunks, file_repairs, is_gzipped, lines, suffix
+from runner.data.reading.lines import BROKEN, SWELLS, chunks, file_repairs, is_gzip_bomb, is_gzipped, lines, suffix
 from runner.data.reading.parquet import read_parquet
 from runner.data.reading.records import Record, damaged, rejected
 from runner.data.reading.tables import delimiter, read_table
@@ -113,6 +113,10 @@ def _recognise(path: Path, name: str) -> Container:
     start = next(chunks(path), b"")[:64]
     if path.suffix.lower() == ".gz" and not packed:
         raise rejected("data/not-as-named", name, "The file is named .gz, but is not gzipped.", RENAME)
+    if packed and is_gzip_bomb(path):
+        what = f"The file unpacks to more than {SWELLS} times its size, as files made to fill a machine do."
+        fix = "Look at what is inside, and give it unpacked (gunzip) if you trust it."
+        raise rejected("data/gzip-bomb", name, what, fix)
     if start.startswith(b"PAR1"):
         if packed:
             fix = "Unpack it with gunzip; Parquet is compressed inside."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import gzip
 import io
 import zlib
@@ -14,6 +15,8 @@ from runner.data.reading.records import EXCERPT, LIMIT
 
 CHUNK = 1 << 20
 KEPT = 4 * EXCERPT  # bytes of a line that is too long, enough for its excerpt
+SWELLS = 200  # times its size; texts unpack to 50 times at most, a bomb to 1,000
+SWELLS_FROM = 32 << 20  # bytes that may be unpacked in any case
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)  # what reading a damaged gzip file raises
 BOM_REMOVED = "a byte-order mark was removed"
 BOMS = (
@@ -34,6 +37,16 @@ def is_gzipped(path: Path) -> bool:
     """Whether the file begins as gzip does."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
+
+
+def is_gzip_bomb(path: Path) -> bool:
+    """Whether a gzip file unpacks to more than SWELLS times its size, found without keeping any of it; what it says of
+    that itself may be a lie, or cut off."""
+    num_bytes, most = 0, max(SWELLS_FROM, SWELLS * path.stat().st_size)
+    with contextlib.suppress(*BROKEN), gzip.open(path) as stream:
+        while num_bytes <= most and (piece := stream.read(CHUNK)):
+            num_bytes += len(piece)
+    return num_bytes > most
 
 
 def open_unpacked(path: Path) -> io.BufferedIOBase:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def read_parquet(path: Path, name: str) -> Iterator[Record]:
     try:
         with pyarrow.parquet.ParquetFile(path, buffer_size=CHUNK, pre_buffer=False) as file:
             columns = file.schema_arrow.names
-            if twice := sorted({column for column in columns if columns.count(column) > 1}):
+            if twice := sorted(column for column, times in Counter(columns).items() if times > 1):
                 fix = "Write the file again, each column once."
                 raise rejected("data/header", name, f"The file names a column twice: {one_line(twice[0])}.", fix)
             for batch in file.iter_batches(batch_size=BATCH):

@@ -18,6 +18,7 @@ ONE_TEXT = (
     "Give each row a question and an answer, such as the columns prompt and completion; continued pre-training on "
     "plain text is not supported."
 )
+MOST_LOOKED_AT = 1_000  # columns whose likeness to a name is measured
 PREFERENCES = "Preference data (chosen and rejected) is not supported yet, only pairs of a question and an answer"
 
 
@@ -33,8 +34,9 @@ def columns_of(rows: Rows) -> list[str]:
 
 
 def nearest(written: str, columns: Sequence[str], cutoff: float) -> str | None:
-    """The column whose name is most like what is written, blind to case and outer spaces."""
-    plain = {column.strip().lower(): column for column in reversed(columns)}
+    """The column whose name is most like what is written, blind to case and outer spaces; of a very wide file only
+    the first columns are looked at."""
+    plain = {column.strip().lower(): column for column in reversed(columns[:MOST_LOOKED_AT])}
     near = difflib.get_close_matches(written.strip().lower(), plain, n=1, cutoff=cutoff)
     return plain[near[0]] if near else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def _rows(feed: _Feed, mark: str, name: str) -> Iterator[tuple[list[str], str | 
 def _header(fields: list[str], reason: str | None, line: int, name: str) -> list[str]:
     """The columns' names; raises RunnerError (65) when the first row cannot be a header."""
     names = [field.strip() for field in fields]
-    twice = sorted({column for column in names if names.count(column) > 1})
+    twice = sorted(column for column, times in Counter(names).items() if times > 1)
     odd = [column for column in names if NUMBER.fullmatch(column) or len(column) > NO_HEADER or "\n" in column]
     if reason is not None:
         fault = f"The header cannot be read: {reason}"

@@ -189,3 +189,18 @@ def test_a_file_without_rows_is_cured_in_its_own_container(put: Put, raw: str, n
 def test_an_excerpt_is_one_short_line_that_can_be_written(text: str) -> None:
     line = one_line(text)
     assert len(line) <= 120 and (line.isprintable() or not line) and line.encode() is not None
+
+
+@pytest.mark.parametrize("states", ["the truth", "a lie"])
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json.gz"])
+def test_a_gzip_bomb_is_refused_before_it_fills_the_machine(tmp_path: Path, name: str, states: str) -> None:
+    row = b'{"prompt": "a", "completion": "b"}'
+    raw = row + b"\n" if name == "rows.jsonl.gz" else b"[" + row + b","
+    packed = gzip.compress(raw + b" " * (100 << 20), 9)
+    path = tmp_path / name
+    path.write_bytes(packed if states == "the truth" else packed[:-4] + b"\x01\0\0\0")
+    with pytest.raises(RunnerError) as refused:
+        list(read_records(path, name).records)
+    (problem,) = refused.value.problems
+    assert (problem.code, problem.where.path) == ("data/gzip-bomb", name)
+    assert "gunzip" in problem.fix

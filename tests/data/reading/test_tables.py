@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from runner.data.reading.containers import read_records
+from runner.errors import RunnerError
 from tests.data.reading.files import Put, problem, reasons, values
 
 
@@ -61,3 +65,16 @@ def test_a_quote_that_is_never_closed_loses_no_rows_silently(put: Put) -> None:
     rows = ["a,b", *["1,2"] * 50, '"open,2', *["3,4"] * 50]
     found = problem(put("\n".join(rows), "rows.csv"), "data/corrupt")
     assert found.where.line == 52 and "the last row that is whole begins on line 51" in found.what
+
+
+def test_a_very_wide_file_is_read_in_no_time(tmp_path: Path) -> None:
+    wide = 100_000  # columns; comparing each with each would take minutes
+    names = ",".join(f"c{i}" for i in range(wide))
+    (tmp_path / "wide.csv").write_text(f"{names},c{wide - 1}\n")
+    keys = ", ".join(f'"k{i}": 1' for i in range(wide))
+    (tmp_path / "wide.jsonl").write_text(f'{{{keys}, "k{wide - 1}": 2}}\n')
+    with pytest.raises(RunnerError) as refused:
+        list(read_records(tmp_path / "wide.csv", "wide.csv").records)
+    assert "a column twice: c99999" in refused.value.problems[0].what
+    (record,) = read_records(tmp_path / "wide.jsonl", "wide.jsonl").records
+    assert record.reason == "a key is written twice in one object ('k99999')"
