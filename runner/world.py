@@ -74,11 +74,15 @@ class World:
     def open_session(self, manifest: Manifest, backend: Backend) -> Session:
         """The manifest's model, opened but without its weights; raises RunnerError when a preflight finds something."""
         model = model_reference(manifest)
-        problems = backend.check(model)
-        if problems:
-            raise RunnerError(problems, Exit.INPUT_MISSING)
-        kind, trust = manifest.values["approach"]["kind"], manifest.trust_remote_code
-        return backend.open_session(model, kind, self.cache, self.watch, trust_remote_code=trust)
+        try:
+            if problems := backend.check(model):
+                raise RunnerError(problems, Exit.INPUT_MISSING)
+            kind, trust = manifest.values["approach"]["kind"], manifest.trust_remote_code
+            return backend.open_session(model, kind, self.cache, self.watch, trust_remote_code=trust)
+        except RunnerError as error:
+            where = manifest.document.where(("approach", "model"), value=True)
+            placed = [problem if str(problem.where) else problem.at(where) for problem in error.problems]
+            raise RunnerError(placed, error.exit_code) from error
 
     def check_primary(self, plan: Plan) -> None:
         """Asks whether what the primary metric needs from outside is there; raises RunnerError (66, 69, 77, 78) where

