@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +128,7 @@ class FakeServer:
         self.url = ""
         self.most_at_once = 0
         self._num_now = 0
-        self._failures: list[str] = []
+        self._failures: list[str | None] = []
         self._always: str | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -142,6 +143,13 @@ class FakeServer:
         """Every chat fails in this way until told otherwise (None)."""
         assert kind is None or kind in FAILURES, kind
         self._always = kind
+
+    def fail_some(self, share: float, kinds: Sequence[str], *, seed: int, num_chats: int) -> None:
+        """Of the next chats, this share fails, in one of these ways, drawn by chance."""
+        chance = random.Random(seed)
+        drawn = (chance.choice(kinds) if chance.random() < share else None for _ in range(num_chats))
+        with self._lock:
+            self._failures += drawn
 
     @property
     def chats(self) -> list[Request]:

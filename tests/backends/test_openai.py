@@ -227,6 +227,38 @@ def test_the_servers_own_wait_is_honoured_and_then_the_answer_comes(tmp_path: Pa
     assert reply.completion and reply.completion.seconds < 0.3
 
 
+PASSING = ("rate-limited", "server-error", "overloaded", "bad-json", "html", "cut", "no-choices", "error-inside")
+
+
+@pytest.mark.slow
+def test_with_a_fifth_of_the_requests_failing_each_answer_is_had_and_counted_once(tmp_path: Path) -> None:
+    with FakeServer(last) as server:
+        server.fail_some(0.2, PASSING, seed=5, num_chats=2_000)
+        tries = 0
+        while True:  # as a scheduler does with 69
+            tries += 1
+            assert tries < 20
+            try:
+                replies = ask(client(server, tmp_path, max_retries=4), turns(300))
+            except RunnerError as error:
+                if error.exit_code == Exit.UNAVAILABLE:
+                    continue
+                raise
+            if all(reply.completion for reply in replies):
+                break
+        assert texts(replies) == [f"question {i}" for i in range(300)]
+        num_failed = len(server.chats) - 300
+        assert num_failed > 40, "the server did fail"
+        kept = [reply.completion for reply in replies if reply.completion]
+        assert sum(one.prompt_tokens or 0 for one in kept) == 300 * len(["Be", "short.", "question", "1"])
+        assert sum(one.output_tokens or 0 for one in kept) == 300 * (len(["question", "1"]) + 1)
+        again = ask(client(server, tmp_path), turns(300))
+        assert len(server.chats) == 300 + num_failed, "what was answered is not asked for again"
+    assert all(reply.cached for reply in again)
+    lines = [line for path in tmp_path.rglob("*") if path.is_file() for line in path.read_text().splitlines()]
+    assert len([line for line in lines if '"question ' in line or "question " in line]) == 300
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "exit_code", "num_requests"),
     [
