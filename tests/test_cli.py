@@ -154,7 +154,7 @@ def test_a_bug_of_ours_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, caps
     def fail(path: Path) -> None:
         raise ZeroDivisionError(path)
 
-    monkeypatch.setattr(cli, "load_manifest", fail)
+    monkeypatch.setattr("runner.cli.opening.load_manifest", fail)
     assert call("validate", QUICKSTART) == (Exit.BUG, "")
     told = capsys.readouterr().err
     assert told.startswith("Traceback")

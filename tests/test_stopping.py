@@ -279,7 +279,7 @@ def test_training_looks_for_itself_and_is_not_cut_short(
 
 
 @pytest.mark.parametrize("act", [swallowing, wrapping])
-@pytest.mark.parametrize("name", ["runner.cli.load_manifest", "runner.cli.identify"])
+@pytest.mark.parametrize("name", ["runner.cli.opening.load_manifest", "runner.cli.running.identify"])
 def test_a_request_before_the_run_directory_is_taken_leaves_none(
     write_experiment: Write,
     tmp_path: Path,
@@ -297,7 +297,7 @@ def test_a_request_before_the_run_directory_is_taken_leaves_none(
 def test_a_request_to_any_verb_is_honoured(
     write_experiment: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("runner.cli.load_manifest", lambda *_: ask())
+    monkeypatch.setattr("runner.cli.opening.load_manifest", lambda *_: ask())
     assert main(["validate", str(write_experiment())]) == Exit.INTERRUPTED
     assert "[run/interrupted]" in capsys.readouterr().out
 

@@ -1,0 +1,36 @@
+"""What the verbs begin with: a manifest, checked, and the world around a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.console import Console
+from runner.manifest import Manifest, load_manifest
+from runner.progress import LiveWatch
+from runner.roots import check_paths
+from runner.stopping import Stop
+
+if TYPE_CHECKING:
+    from runner.world import World
+
+
+def open_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
+    """The manifest, checked; raises RunnerError (64, 66, 78) with every fault found."""
+    manifest = load_manifest(path, overrides)
+    check_paths(manifest, os.environ)
+    return manifest
+
+
+def cache_folder() -> Path:
+    """Where models, rows and answers are kept between runs."""
+    return Path(os.environ.get("RUNNER_CACHE") or Path.home() / ".cache" / "runner")
+
+
+def make_world(console: Console, stop: Stop) -> World:
+    """What a run of this process may ask of the outside."""
+    from runner.world import World
+
+    return World(watch=LiveWatch(console, stop), cache=cache_folder(), environment=os.environ)

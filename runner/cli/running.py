@@ -1,0 +1,134 @@
+"""`runner run`: which run it is, where, whether it is done, and the attempt at it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.attempts import NO_PROGRESS
+from runner.backends import load, place
+from runner.cli.opening import make_world, open_manifest
+from runner.console import Console
+from runner.credentials import keys_named_in, take_files
+from runner.errors import Exit, RunnerError
+from runner.identity import identify, local_directory, run_directory
+from runner.log_lines import LogConsole
+from runner.manifest import Manifest
+from runner.outcome import Outcome
+from runner.packages import require_training
+from runner.platforms import Platform, find_platform, hand_over, leave_failure
+from runner.progress import LiveWatch
+from runner.rundir import RunDirectory, finished_report
+from runner.stopping import Stop
+from runner.streams import LastingStream
+from runner.summary import next_command, summarize
+
+if TYPE_CHECKING:
+    from runner.attempt import Attempt
+
+
+def run(args: argparse.Namespace, console: Console, stop: Stop) -> Outcome:
+    """The whole lifecycle, in its directory, and what the service that runs us gets of it."""
+    if isinstance(sys.stdout, LastingStream):
+        sys.stdout.lasts_always = True  # a log that cannot be written is no reason to stop
+    with contextlib.redirect_stdout(sys.stderr) if isinstance(console, LogConsole) else contextlib.nullcontext():
+        platform = find_platform(os.environ)
+        try:
+            outcome = _attempt(args, platform, console, stop)
+        except RunnerError as error:
+            if platform and error.exit_code not in (Exit.DONE, Exit.SAID_NO):
+                leave_failure(platform, str(error))
+            raise
+        if platform and outcome.path and outcome.report:
+            if outcome.report["status"] == "done":
+                hand_over(platform, outcome.path)
+            elif outcome.exit_code != Exit.SAID_NO:
+                leave_failure(platform, outcome.report["verdict_text"])
+        return outcome
+
+
+def _attempt(args: argparse.Namespace, platform: Platform | None, console: Console, stop: Stop) -> Outcome:
+    ranks = place(os.environ)
+    with LiveWatch(console, stop).interruptible():  # there is no run yet that could leave a report
+        named = args.out or os.environ.get("RUNNER_OUT")
+        out = local_directory(named) if named else None
+        manifest = _load(args, out, console, stop)
+        run_id = identify(manifest)
+        path = run_directory(manifest, run_id, out, platform.root if platform else None)
+        report = None if args.fresh or ranks.size > 1 else finished_report(path, run_id)
+        if report is not None:
+            return _show(console, report, path, args.again, stop, repeated=True)
+        require_training()
+    kind = manifest.values["approach"]["kind"]
+    if ranks.rank > 0:
+        return Outcome(exit_code=Exit(load(kind).follow(stop)), is_final=True)
+    with _leading(kind) if ranks.size > 1 else contextlib.nullcontext() as others:
+        done = _in_directory(RunDirectory(path), manifest, run_id, args, console, stop)
+        if others is not None:
+            others.append(done.exit_code)
+    return _show(console, done.report, path, args.again, stop, repeated=done.repeated)
+
+
+def _in_directory(
+    run: RunDirectory, manifest: Manifest, run_id: str, args: argparse.Namespace, console: Console, stop: Stop
+) -> Attempt:
+    """The attempt; its directory is taken before anything heavy is loaded, so that a second runner knows at once."""
+    with contextlib.closing(run):
+        with LiveWatch(console, stop).interruptible():
+            from runner.attempt import attempt
+
+            world = make_world(console, stop)
+        return attempt(manifest, run, run_id, world, fresh=args.fresh)
+
+
+def _load(args: argparse.Namespace, out: Path | None, console: Console, stop: Stop) -> Manifest:
+    """The manifest; the faults of one that is none are left in the run directory that was named."""
+    try:
+        manifest = replace(open_manifest(args.manifest, args.overrides), trust_remote_code=args.trust_remote_code)
+        take_files(os.environ, keys_named_in(manifest.values).values())
+        return manifest
+    except RunnerError as error:
+        if out is not None:
+            from runner.attempt import report_faults
+
+            with contextlib.suppress(RunnerError):  # an unusable directory must not hide the manifest's faults
+                report_faults(error, out, make_world(console, stop))
+        raise
+
+
+def _show(
+    console: Console, report: Mapping[str, Any], path: Path, again: str, stop: Stop, *, repeated: bool
+) -> Outcome:
+    """Shows how a run ended."""
+    if repeated:
+        console.line("Already done; --fresh runs it again.")
+    console.line()
+    following = again if stop() else next_command(report, path, again)
+    summarize(console, report, path, following)
+    exit_code = Exit(report["exit_code"])
+    return Outcome(
+        exit_code=exit_code,
+        report=report,
+        path=path,
+        next_command=following,
+        is_final=any(problem["code"] == NO_PROGRESS for problem in report["problems"]),
+    )
+
+
+@contextlib.contextmanager
+def _leading(kind: str) -> Iterator[list[Exit]]:
+    """Rank 0 of several processes: the others are let go at the end, with the exit code that is put into the list."""
+    codes = [Exit.BUG]
+    try:
+        yield codes
+    except RunnerError as error:
+        codes.append(error.exit_code)
+        raise
+    finally:
+        load(kind).dismiss(int(codes[-1]))

@@ -1,0 +1,99 @@
+"""Every verb but `run`: each takes the arguments, prints, and returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+
+from runner.cli.opening import cache_folder, make_world, open_manifest
+from runner.console import Console
+from runner.credentials import keys_named_in, take_files
+from runner.errors import Exit, Problem, RunnerError
+from runner.identity import local_directory
+from runner.manifest import missing_credentials
+from runner.packages import missing_for_training, require_training
+from runner.rundir import RunDirectory, read_report
+from runner.schema import read_schema
+from runner.stopping import Stop
+from runner.summary import next_command, summarize
+
+
+def validate(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    """Every fault of every manifest; the worst exit code."""
+    problems: list[Problem] = []
+    notes: list[Problem] = []
+    worst = Exit.DONE
+    for path in args.manifests:
+        try:
+            notes.extend(missing_credentials(open_manifest(path), os.environ))
+        except RunnerError as error:
+            problems.extend(error.problems)
+            worst = Exit(max(worst, error.exit_code))
+    console.problems([*problems, *notes], args.format)
+    if args.format == "text":
+        faulty = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}" if problems else "no problems"
+        console.line(f"{len(args.manifests)} manifest{'s' if len(args.manifests) != 1 else ''}: {faulty}")
+    return worst
+
+
+def schema(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    """Prints a JSON Schema."""
+    console.line(json.dumps(read_schema(args.name), indent=2))
+    return Exit.DONE
+
+
+def plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    """Everything known before anything is spent."""
+    manifest = replace(open_manifest(args.manifest, args.overrides), trust_remote_code=args.trust_remote_code)
+    take_files(os.environ, keys_named_in(manifest.values).values())
+    if missing := missing_for_training():
+        from runner.outline import outline
+
+        console.problems(missing_credentials(manifest, os.environ))
+        return outline(manifest, missing, console)
+    from runner.preview import preview
+
+    return preview(manifest, make_world(console, stop), console)
+
+
+def report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    """Shows a report again and redraws its page."""
+    from runner.render import render_html
+
+    report = read_report(args.directory)
+    run = RunDirectory(args.directory)
+    run.write_text("report.html", render_html(report))
+    run.close()
+    again = f"runner {report['manifest']['path'] or 'MANIFEST'}"
+    summarize(console, report, args.directory, next_command(report, args.directory, again))
+    return Exit.DONE
+
+
+def prepare(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    """Brings a model into the cache."""
+    take_files(os.environ, ())
+    require_training()
+    world = make_world(console, stop)
+    backend = world.load_backend("lora")
+    if problems := backend.check(args.model):
+        raise RunnerError(problems, Exit.INPUT_MISSING)
+    trust: bool = args.trust_remote_code
+    facts = backend.open_session(args.model, "lora", world.cache, world.watch, trust_remote_code=trust).facts
+    console.line(f"{facts.name} is ready: {facts.family}, {facts.num_parameters or 0:,} parameters")
+    return Exit.DONE
+
+
+def doctor(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    """Looks at this machine."""
+    from runner.doctor import examine, exit_of, show
+    from runner.doctor.checks import Patient
+
+    manifest = open_manifest(args.manifest) if args.manifest else None
+    named = args.out or os.environ.get("RUNNER_OUT")
+    checks = list(
+        examine(Patient.admit(manifest, local_directory(named) if named else None, os.environ, cache_folder()))
+    )
+    show(checks, console, args.format)
+    return exit_of(checks)
