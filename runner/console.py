@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -140,8 +141,8 @@ def _snippet(problem: Problem) -> tuple[str, str] | None:
     if not where.path or where.line is None or where.column is None:
         return None
     try:
-        lines = read_small(Path(where.path), SNIPPET_BYTES).decode("utf-8-sig", "replace").splitlines()
-        written, text = (_printable(source) for source in (lines[where.line - 1], _masked_line(lines, where.line)))
+        source = read_small(Path(where.path), SNIPPET_BYTES).decode("utf-8-sig", "replace")
+        written, text = (_printable(lines[where.line - 1]) for lines in _lines(source))
     except (OSError, IndexError):
         return None
     if text != written:  # what is masked may be shorter, and the caret stands on what is left
@@ -152,9 +153,11 @@ def _snippet(problem: Problem) -> tuple[str, str] | None:
     return text[start : start + SNIPPET_WIDTH], text[start : where.column - 1]
 
 
-def _masked_line(lines: Sequence[str], number: int) -> str:
-    """A line of a manifest without secrets; a secret's own lines are known by the lines above."""
-    return masked_source("\n".join(lines[:number])).split("\n")[-1]
+@functools.lru_cache(maxsize=1)  # a file has many problems
+def _lines(source: str) -> tuple[Sequence[str], Sequence[str]]:
+    """A manifest's lines, and the same without secrets; a secret's own lines are known by the lines above them."""
+    lines = source.splitlines()
+    return lines, masked_source("\n".join(lines)).split("\n")
 
 
 def _printable(text: str) -> str:
