@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import EXIT_CODES, Exit, Problem
-from runner.masking import masked_value
+from runner.masking import masked_value, printable
 
 MAX_BYTES = 4096  # of a container's termination message; Kubernetes cuts there
 SHORTEST_TEXT = 40
@@ -56,7 +56,7 @@ def describe(outcome: Outcome, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
 
 def as_line(facts: Mapping[str, Any]) -> str:
     """The facts, masked, as one line of JSON that UTF-8 can write, half characters as escapes."""
-    text = json.dumps(masked_value(facts), ensure_ascii=False, default=str)
+    text = printable(json.dumps(masked_value(facts), ensure_ascii=False, default=str))
     return text.encode("utf-8", errors="backslashreplace").decode()
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
 from runner.backends.base import Watch
-from runner.backends.local.opening import split_revision, unavailable
+from runner.backends.local.opening import refuse_adapter, split_revision, unavailable
 from runner.errors import RunnerError, Where
 
 BATCH_TOKENS = 16_384
@@ -75,6 +75,7 @@ def _load(name: str, revision: str | None) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ValueError("its tokenizer has no words.")
+    refuse_adapter(name, revision)
     model, info = AutoModel.from_pretrained(
         name,
         revision=revision,

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from runner.backends.local.device import compute_dtype
 from runner.backends.local.kernels import use_kernels
-from runner.backends.local.opening import unavailable
+from runner.backends.local.opening import refuse_adapter, unavailable
 from runner.errors import Exit, Problem, RunnerError
 
 
@@ -80,6 +80,7 @@ def load_weights(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
+    refuse_adapter(folder, revision)
     device = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
     try:
         model = AutoModelForCausalLM.from_pretrained(

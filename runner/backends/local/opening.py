@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers.utils.peft_utils import find_adapter_config_file
+
 from runner.backends.base import ModelFacts
 from runner.errors import Exit, Problem, RunnerError, Where
 
@@ -52,15 +54,29 @@ def _needs_code(what: str, where: Where) -> RunnerError:
 def unsafe_files(folder: Path) -> list[Problem]:
     """What a model's folder holds in place of weights: pickles, which can run code when they are loaded, or an adapter,
     which names the model that it belongs to."""
-    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
     if (folder / "adapter_config.json").is_file():
-        what, fix = f"'{folder}' holds an adapter, not a model.", "Name the merged model, or the model it was made of."
-    elif pickles and not any(folder.glob("*.safetensors")):
-        what = f"The weights in '{folder}' are pickles ({pickles[0]}), which can run any code when they are loaded."
-        fix = "Name a model whose weights are safetensors; convert these where it can do no harm."
-    else:
+        return [_adapter(str(folder))]
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
+    if not pickles or any(folder.glob("*.safetensors")):
         return []
+    what = f"The weights in '{folder}' are pickles ({pickles[0]}), which can run any code when they are loaded."
+    fix = "Name a model whose weights are safetensors; convert these where it can do no harm."
     return [Problem(code="model/unsafe", what=what, where=Where(key="approach.model"), fix=fix)]
+
+
+def refuse_adapter(name: str, revision: str | None) -> None:
+    """Raises RunnerError (66) for an adapter: transformers would open the model that its files name in its place, from
+    wherever that is."""
+    if find_adapter_config_file(name, revision=revision) is not None:
+        raise RunnerError(_adapter(name), Exit.INPUT_MISSING)
+
+
+def _adapter(name: str) -> Problem:
+    return Problem(
+        code="model/unsafe",
+        what=f"'{name}' holds an adapter, which names another model to be opened.",
+        fix="Name the merged model, or the model that the adapter was made of.",
+    )
 
 
 def split_revision(model: str) -> tuple[str, str | None]:

@@ -142,6 +142,10 @@ def test_an_adapter_is_no_model(tiny_model: Path, tmp_path: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/etc"}))
     (problem,) = local.check(str(folder))
     assert problem.code == "model/unsafe" and "adapter" in problem.what
+    session: Any = local.open_session(str(folder), "lora", tmp_path, FakeWatch())  # as one of the hub gets so far
+    with pytest.raises(RunnerError) as caught:
+        session._weights()
+    assert [found.code for found in caught.value.problems] == ["model/unsafe"]
 
 
 def test_a_pickled_adapter_is_not_loaded(tmp_path: Path, mark: Path) -> None:
