@@ -110,15 +110,17 @@ def run_child(args: argparse.Namespace) -> None:
     args.options.write_text(json.dumps(CHILDREN[args.name](options)))
 
 
-def in_process(name: str, options: dict[str, Any], own: Mapping[str, str] | None = None, label: str = "") -> Result:
+def in_process(
+    name: str, options: dict[str, Any], own: Mapping[str, str | None] | None = None, label: str = ""
+) -> Result:
     """Runs an arm in a process of its own, in a work folder of its own; one that fails says how it ended. `own` is
-    added to its environment."""
+    added to its environment, or taken from it (None)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "options.json"
         path.write_text(json.dumps({**options, "work": folder}))
         command = [sys.executable, __file__, "arm", name, str(path)]
         started = time.perf_counter()
-        environment = {**os.environ, **(own or {})}
+        environment = {name: value for name, value in {**os.environ, **(own or {})}.items() if value is not None}
         ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         lines = (ended.stderr or ended.stdout).strip().splitlines() or ["no output"]
         failed = {"failed": f"exit {ended.returncode}: {lines[-1][:300]}"}
@@ -166,7 +168,8 @@ def cpu_train(args: argparse.Namespace) -> tuple[list[Line], dict[str, Any]]:
     return [line], {"cpu-train": rounds}
 
 
-SPINNING = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}  # what the libraries do when nobody says anything
+# What the libraries do when nobody says anything, said by a variable, so that `runner` leaves it alone.
+SPINNING = {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}
 
 
 def cpu_busy(args: argparse.Namespace) -> tuple[list[Line], dict[str, Any]]:

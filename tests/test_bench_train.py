@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_train.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
-from bench import figures, flops, models, rows, training  # type: ignore[import-not-found]  # noqa: E402
+from bench import figures, flops, models, neighbour, rows, training  # type: ignore[import-not-found]  # noqa: E402
 
 WITHOUT_PACKAGES = """
 import importlib.machinery as machinery, sys
@@ -172,3 +173,33 @@ def test_without_a_gpu_the_gpus_figures_are_not_measured(verb: str) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     assert "not measured: no CUDA device" in run(verb)
+
+
+def test_the_fair_share_is_half_beside_as_many_threads_as_there_are_cores() -> None:
+    assert neighbour.fair_share(2, 2, 2) == 0.5
+    assert neighbour.fair_share(2, 1, 2) == pytest.approx(2 / 3)
+    assert neighbour.fair_share(1, 1, 4) == 1.0
+
+
+def test_a_neighbour_takes_its_cores_and_is_gone_afterwards() -> None:
+    def ticks(pids: list[str]) -> int:
+        return sum(
+            sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])) for pid in pids
+        )
+
+    with neighbour.spinning(2):
+        time.sleep(2)  # until they have begun, also on a busy machine
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        spinning = [pid for pid in children if b"while os.getppid" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(spinning) == 2
+        assert ticks(spinning) > 5, "hundredths of a second"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in spinning)
+
+
+@pytest.mark.long
+def test_the_busy_arms_run_and_compute_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    words = ("--model", tiny_model, "--rounds", 1, "--steps", 1, "--batch", 2, "--json", file)
+    assert "of the fair share" in run("cpu-busy", *words)
+    (found,) = json.loads(file.read_text())["rounds"]["cpu-busy"]
+    assert len({tuple(result["losses"]) for results in found.values() for result in results}) == 1

@@ -15,7 +15,8 @@ import pytest
 from runner.packages import TRAINING
 
 ROOT = Path(__file__).parents[1]
-EXTRA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRA = PROJECT["project"]["optional-dependencies"]["train"]
 HEAVY = sorted(re.match(r"[\w-]+", entry)[0].replace("-", "_") for entry in EXTRA)  # type: ignore[index]
 BLOCKED = """
 import importlib.abc, sys
@@ -54,6 +55,11 @@ def rows(count: int) -> str:
 def test_what_a_run_imports_is_what_the_extra_installs() -> None:
     assert {"torch", "transformers", "pyarrow", "scipy", "numpy", "datasets", "openai", "wandb"} <= set(HEAVY)
     assert set(TRAINING) <= set(HEAVY)
+
+
+def test_the_small_image_has_what_the_light_core_needs() -> None:
+    slim = PROJECT.get("dependency-groups", {}).get("slim", PROJECT["project"]["dependencies"])
+    assert sorted(slim) == PROJECT["project"]["dependencies"]
 
 
 def test_manifests_are_checked_and_schemas_printed() -> None:

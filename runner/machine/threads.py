@@ -74,8 +74,8 @@ def _count(environment: MutableMapping[str, str], root: Path, mask: Collection[i
     ignored = environment.pop("OMP_NUM_THREADS", None)  # what is no number, each library would complain of
     cores, limit, shared = _cores(root, mask), cpu_limit(root), _num_ranks_here(environment, root, mask)
     count, origin = cores, _origin_of_cores(cores, root, mask)
-    if limit is not None and math.ceil(limit) < cores:
-        count, origin = math.ceil(limit), f"the container's limit of {limit:g} CPUs"
+    if limit is not None and limit < cores:  # a thread that the limit stops is waited for by all (docs/benchmarks.md)
+        count, origin = max(1, math.floor(limit)), f"the container's limit of {limit:g} CPUs"
     if shared > 1:
         count, origin = max(1, count // shared), f"{origin}, shared by {shared} processes"
     origin += "" if ignored is None else f" (OMP_NUM_THREADS={ignored!r} is no number of threads)"

@@ -59,7 +59,13 @@ def test_processors_that_we_may_not_run_on_do_not_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(
     ("text", "limit_cpus", "count"),
-    [("150000 100000", 1.5, 2), ("100000 100000", 1.0, 1), ("10000 100000", 0.1, 1), ("800000 100000", 8.0, 4)],
+    [
+        ("150000 100000", 1.5, 1),
+        ("250000 100000", 2.5, 2),
+        ("100000 100000", 1.0, 1),
+        ("10000 100000", 0.1, 1),
+        ("800000 100000", 8.0, 4),
+    ],
 )
 def test_a_containers_limit_is_honoured(tmp_path: Path, version: int, text: str, limit_cpus: float, count: int) -> None:
     limit(machine(tmp_path), "/docker/abc", text, version)
