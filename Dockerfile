@@ -25,20 +25,35 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv /tools && /tools/bin/pip install -q -c constraints.txt hatchling
 
-FROM tools AS packages
+# On its own, so that other changes to pyproject.toml install nothing again.
+FROM ${BASE} AS requirements
+WORKDIR /src
 COPY pyproject.toml .
+RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    open("slim.txt", "w").write("\n".join(project["dependencies"])); \
+    open("train.txt", "w").write("\n".join(project["optional-dependencies"]["train"]))'
+
+FROM tools AS light
 RUN python3 -m venv --without-pip /opt/runner/venv \
-    && mkdir -p /layers/venv/opt/runner && cp -a /opt/runner/venv /layers/venv/opt/runner/ \
-    && python3 -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
-        open("slim.txt", "w").write("\n".join(p["dependency-groups"]["slim"])); \
-        open("full.txt", "w").write("\n".join(p["project"]["dependencies"] + p["project"]["optional-dependencies"]["train"]))'
+    && mkdir -p /layers/venv/opt/runner && cp -a /opt/runner/venv /layers/venv/opt/runner/
+COPY --from=requirements /src/slim.txt /src/train.txt ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
     /tools/bin/pip --python /opt/runner/venv/bin/python install -q --only-binary :all: \
         -c constraints.txt --root /layers/slim -r slim.txt \
     && cp -al /layers/slim/. /
-# Tests, protoc and the headers for C++ extensions stay behind.
+
+FROM light AS program
+COPY pyproject.toml README.md ./
+COPY schemas schemas
+COPY runner runner
+RUN /tools/bin/pip wheel -q --no-deps --no-build-isolation -w /wheel . \
+    && /tools/bin/pip --python /opt/runner/venv/bin/python install -q --no-deps --root /layers/program /wheel/*.whl
+
+FROM light AS packages
+RUN apt-get update && apt-get install -y -q --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
+# Tests, protoc, the headers for C++ extensions and 0.1 GB of symbols for debuggers stay behind.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
@@ -47,33 +62,27 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
         --find-links /wheels -c constraints.txt --root /layers/torch torch \
     && find /layers/torch -depth -type d \( -name tests -o -name test -o -path '*/torch/include' \) -exec rm -rf {} + \
     && find /layers/torch -path '*/torch/bin/*' \( -name '*test*' -o -name '*Test' -o -name 'protoc*' \) -delete \
+    && strip --strip-unneeded /layers/torch/opt/runner/venv/lib/python3*/site-packages/torch/lib/libtorch_*.so \
     && cp -al /layers/torch/. /
 # So do tests, Arrow's headers and RPC, and the kernels of bitsandbytes for other releases of CUDA.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
     /tools/bin/pip --python /opt/runner/venv/bin/python install -q --no-compile --only-binary :all: \
-        -c constraints.txt --root /layers/full -r full.txt \
-    && find /layers/full -depth -type d \( -name tests -o -name test -o -path '*/pyarrow/include' \) -exec rm -rf {} + \
-    && find /layers/full -path '*/pyarrow/*flight*' -delete \
+        -c constraints.txt --root /layers/train -r train.txt \
+    && find /layers/train -depth -type d \( -name tests -o -name test -o -path '*/pyarrow/include' \) -exec rm -rf {} + \
+    && find /layers/train -path '*/pyarrow/*flight*' -delete \
     && cuda=$(/opt/runner/venv/bin/python -c 'import torch; print((torch.version.cuda or "no").replace(".", ""))') \
-    && find /layers/full -name 'libbitsandbytes_*.so' ! -name '*_cpu.so' ! -name "*_cuda$cuda.so" -delete \
-    && cp -al /layers/full/. /
+    && find /layers/train -name 'libbitsandbytes_*.so' ! -name '*_cpu.so' ! -name "*_cuda$cuda.so" -delete \
+    && cp -al /layers/train/. /
 # Bytecode of what a run imports, and of nothing else: a read-only root keeps none, and all of it takes 0.3 GB.
 RUN /opt/runner/venv/bin/python -c 'import bitsandbytes, bm25s, datasets, openai, peft, sacrebleu, scipy.stats, torch, \
         transformers.models.llama.modeling_llama, wandb' \
     && mkdir /layers/bytecode \
-    && find /opt/runner/venv -name '*.pyc' -newer /layers/full -exec cp -l --parents -t /layers/bytecode {} +
+    && find /opt/runner/venv -name '*.pyc' -newer /layers/train -exec cp -l --parents -t /layers/bytecode {} +
 
-FROM packages AS program
-COPY README.md ./
-COPY schemas schemas
-COPY runner runner
-RUN /tools/bin/pip wheel -q --no-deps --no-build-isolation -w /wheel . \
-    && /tools/bin/pip --python /opt/runner/venv/bin/python install -q --no-deps --root /layers/program /wheel/*.whl \
-    && cp -al /layers/program/. /
-
-FROM program AS model
+FROM packages AS model
+COPY --from=program /layers/program /
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
@@ -87,8 +96,8 @@ FROM ${BASE} AS common
 RUN apt-get update && apt-get install -y --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
     && mkdir /work && mkdir -m 1777 /out /cache && ln -s /out /work/runs
-COPY --from=packages /layers/venv /
-COPY --from=packages /layers/slim /
+COPY --from=light /layers/venv /
+COPY --from=light /layers/slim /
 ENV PATH=/opt/runner/venv/bin:$PATH \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
@@ -125,7 +134,7 @@ RUN if python -c 'import triton' 2>/dev/null; then \
         apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
         && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log; \
     fi
-COPY --from=packages /layers/full /
+COPY --from=packages /layers/train /
 COPY --from=packages /layers/bytecode /
 COPY --from=model /layers/model/models /opt/runner/models
 COPY --from=program /layers/program /
