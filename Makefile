@@ -1,5 +1,5 @@
 # Short names for what contributors do; every target works on a fresh clone.
-.PHONY: setup check fix test demo
+.PHONY: setup check fix test demo image
 
 setup:
 	./scripts/setup
@@ -15,3 +15,6 @@ test:
 
 demo:
 	./scripts/run manifests/quickstart.yaml
+
+image:
+	docker build -t runner --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) --build-arg REVISION=$$(git rev-parse HEAD) .
