@@ -57,11 +57,6 @@ def test_what_a_run_imports_is_what_the_extra_installs() -> None:
     assert set(TRAINING) <= set(HEAVY)
 
 
-def test_the_small_image_has_what_the_light_core_needs() -> None:
-    slim = PROJECT.get("dependency-groups", {}).get("slim", PROJECT["project"]["dependencies"])
-    assert sorted(slim) == PROJECT["project"]["dependencies"]
-
-
 def test_manifests_are_checked_and_schemas_printed() -> None:
     assert light("validate", *sorted((ROOT / "manifests").glob("*.yaml"))).returncode == 0
     assert light("validate", "tests/errors/five-faults.yaml").returncode == 78
