@@ -569,7 +569,7 @@ def test_a_missing_sdk_is_said_with_its_install_line(tmp_path: Path, monkeypatch
     with pytest.raises(RunnerError) as caught:
         open_chat(Endpoint(base_url="http://h/v1", model="m"), tmp_path, {})
     assert caught.value.exit_code == Exit.INPUT_MISSING
-    assert caught.value.problems[0].fix == 'Install it with: pip install "runner"'
+    assert caught.value.problems[0].fix == 'Install it with: pip install "runner[train]"'
 
 
 def test_open_chat_keeps_answers_under_the_cache(tmp_path: Path) -> None:
