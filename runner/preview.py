@@ -37,7 +37,7 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
 
 
 def _preview(manifest: Manifest, world: World, console: Console) -> Exit:
-    backend, _, about_gpu = world.open_backend(manifest)
+    backend, _, about_gpu = world.open_backend(manifest, refuses=False)
     session = world.open_session(manifest, backend)
     plan = make_plan(manifest, session.facts)
     scoring = read_scoring(plan)

@@ -58,15 +58,18 @@ class World:
         self.tracker = open_tracker(plan, facts.run_id, run.folder("wandb"), self.environment)
         self.watch.send_curves_to(self.tracker.log)
 
-    def open_backend(self, manifest: Manifest) -> tuple[Backend, Mapping[str, Any], list[Problem]]:
+    def open_backend(
+        self, manifest: Manifest, *, refuses: bool = True
+    ) -> tuple[Backend, Mapping[str, Any], list[Problem]]:
         """The backend of the manifest's approach, the machine as it sees it, and what to know of the GPU, which is
-        looked at before anything is loaded or fetched. Raises RunnerError (66, 69, 78)."""
+        looked at before anything is loaded or fetched. Raises RunnerError (66, and 69 or 78 where it `refuses` to go on
+        without a GPU that is required)."""
         approach = manifest.values["approach"]
         accelerator = approach.get("accelerator", "auto")
-        settled = settle_accelerator(accelerator, self.environment, self.look_for_gpus)
+        settled = settle_accelerator(accelerator, self.environment, self.look_for_gpus, refuses=refuses)
         backend = self.load_backend(approach["kind"])
         machine = backend.environment()
-        problems = [*settled.problems, *confirm(accelerator, settled, machine.get("gpus") or ())]
+        problems = [*settled.problems, *confirm(accelerator, settled, machine.get("gpus") or (), refuses=refuses)]
         for problem in problems:
             self.watch.say(f"{problem.severity}: {problem.what} {problem.fix}")
         return backend, {**machine, "driver": settled.gpus.driver if settled.gpus else None}, problems

@@ -50,6 +50,8 @@ class Gpus:
         """The driver's and torch's versions, as a sentence to stand behind a problem."""
         cuda = f" (CUDA up to {self.cuda[0]}.{self.cuda[1]})" if self.cuda else ""
         driver = f"driver {self.driver or 'of an unknown version'}{cuda}" if self.signs or self.cuda else "no driver"
+        if self.signs and not self.cuda:
+            driver = f"{driver} ({', '.join(self.signs)})"
         if self.torch is None:
             return f"Here: {driver}; torch is not installed."
         built = "of an unknown build" if self.torch_cuda is None else f"built for CUDA {self.torch_cuda}"

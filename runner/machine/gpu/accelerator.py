@@ -29,10 +29,13 @@ class Settled:
     usable: bool = False
 
 
-def settle_accelerator(accelerator: str, environment: MutableMapping[str, str], look: Look = look) -> Settled:
+def settle_accelerator(
+    accelerator: str, environment: MutableMapping[str, str], look: Look = look, *, refuses: bool = True
+) -> Settled:
     """Hides the GPU where none is to be used; otherwise looks for one, and says as warnings what is wrong with it.
 
-    Raises RunnerError (69 where another try may do, else 78) when one is required and none can be used.
+    Raises RunnerError (69 where another try may do, else 78) when one is required and none can be used, unless it
+    `refuses` nothing: then a warning says so.
     """
     if accelerator == "none":
         environment["CUDA_VISIBLE_DEVICES"] = ""
@@ -43,20 +46,24 @@ def settle_accelerator(accelerator: str, environment: MutableMapping[str, str], 
         partly = ((LOST, gpus.num_lost), (ECC, gpus.ecc_errors))
         problems = [replace(told.problem(gpus), severity="warning") for told, number in partly if number]
         return Settled(gpus=gpus, problems=problems, usable=True)
-    return Settled(gpus=gpus, problems=_without(accelerator, found, gpus))
+    return Settled(gpus=gpus, problems=_without(accelerator, found, gpus, refuses))
 
 
-def confirm(accelerator: str, settled: Settled, names: Sequence[str]) -> list[Problem]:
+def confirm(accelerator: str, settled: Settled, names: Sequence[str], *, refuses: bool = True) -> list[Problem]:
     """The last word is torch's, which sees the GPUs of these `names`: raises, or warns, as above where it sees none
     although the driver has one."""
     if names or settled.gpus is None or not settled.usable:
         return []
-    return _without(accelerator, REFUSED, settled.gpus)
+    return _without(accelerator, REFUSED, settled.gpus, refuses)
 
 
-def _without(accelerator: str, found: Fault, gpus: Gpus) -> list[Problem]:
+def _without(accelerator: str, found: Fault, gpus: Gpus, refuses: bool) -> list[Problem]:
     if accelerator == "required":
-        raise RunnerError(found.problem(gpus), found.exit_code)
+        problem = found.problem(gpus)
+        if refuses:
+            raise RunnerError(problem, found.exit_code)
+        what = f"{problem.what} A run would end here with {int(found.exit_code)}."
+        return [replace(problem, severity="warning", what=what)]
     if found in (MISSING, HIDDEN):  # nothing says that there should be one
         return []
     return [replace(found.problem(gpus), severity="warning", fix=INSTEAD.format(fix=found.fix))]

@@ -143,6 +143,7 @@ def test_a_gpu_that_the_container_was_not_given_is_missed(root: Path, sign: tupl
     found = seen(environment, root)
     fault = find_fault(found)
     assert fault is not None and fault.slug == "no-toolkit" and "--gpus all" in fault.fix
+    assert found.signs[0] in fault.problem(found).what
     assert found.driver == ("550.54.14" if "version" in name else None)
 
 
@@ -168,6 +169,12 @@ def test_on_a_machine_without_a_gpu_auto_says_nothing_and_required_refuses(root:
     with pytest.raises(RunnerError) as caught:
         settle_accelerator("required", {}, bare)
     assert (caught.value.problems[0].code, caught.value.exit_code) == ("gpu/missing", Exit.MANIFEST)
+
+
+def test_a_plan_is_shown_on_a_machine_without_the_gpu_and_says_how_a_run_would_end(root: Path) -> None:
+    settled = settle_accelerator("required", {}, lambda environment: seen(environment, root), refuses=False)
+    (problem,) = settled.problems
+    assert problem.severity == "warning" and "A run would end here with 78." in problem.what
 
 
 def test_auto_never_falls_back_in_silence_where_a_gpu_was_meant(driver: Driver, root: Path) -> None:
