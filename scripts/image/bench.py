@@ -138,7 +138,7 @@ def make_experiments(bench: Bench) -> str:
     }
     changes: dict[str, dict[str, Any]] = {
         "plain": {},
-        "long": {"hyperparameters": {"max_steps": 400}},
+        "long": {"hyperparameters": {"max_steps": 200}},
         "rejected": {},
         "unreached": {"eval": judged},
         "keyless": {"eval": keyed},
