@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from runner.data.reading.formats import FORMATS
@@ -23,7 +24,9 @@ PREFERENCES = "Preference data (chosen and rejected) is not supported yet, only 
 
 
 def proposal(rows: Rows) -> str:
-    """What to write where the rows have no known format: columns by their own names, none of them twice."""
+    """What to write where the rows have no known format: columns by their own names, none of them twice. Of a very
+    wide file only the first columns are looked at."""
+    rows = [dict(islice(row.items(), MOST_LOOKED_AT)) for row in rows]
     columns = columns_of(rows)
     return _of_preferences(rows, columns) or _of_misspelt(columns) or _of_template(rows)
 
@@ -34,8 +37,7 @@ def columns_of(rows: Rows) -> list[str]:
 
 
 def nearest(written: str, columns: Sequence[str], cutoff: float) -> str | None:
-    """The column whose name is most like what is written, blind to case and outer spaces; of a very wide file only
-    the first columns are looked at."""
+    """The column whose name is most like what is written, blind to case and outer spaces, among the first."""
     plain = {column.strip().lower(): column for column in reversed(columns[:MOST_LOOKED_AT])}
     near = difflib.get_close_matches(written.strip().lower(), plain, n=1, cutoff=cutoff)
     return plain[near[0]] if near else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner.data.reading import FORMATS
+from runner.data.reading import FORMATS, fetch, read_rows
 from runner.data.reading.detect import check_columns, detect
 from runner.data.reading.records import Record
 from runner.errors import Exit, Problem, RunnerError
@@ -212,3 +213,13 @@ def test_a_column_of_groups_that_one_row_has_is_a_matter_of_rows() -> None:
     rows = records({"a": 1}, {"customer": None}, 7)
     check_columns(rows, SourcePlan(source="x", group_by="customer"), "x")
     check_columns(records(7), SourcePlan(source="x", group_by="customer"), "x")
+
+
+def test_a_file_of_many_thousand_columns_is_refused_soon(tmp_path: Path) -> None:
+    names = ",".join(f"c{i}" for i in range(200_000))
+    values = ",".join("x" for _ in range(200_000))
+    (path := tmp_path / "rows.csv").write_text(f"{names}\n{values}\n")
+    with pytest.raises(RunnerError) as refused:
+        read_rows(SourcePlan(source=str(path)), fetch(str(path), tmp_path, print))
+    (found,) = refused.value.problems
+    assert found.code == "data/unknown-format" and "c0, c1" in found.what and "data.template" in found.fix
