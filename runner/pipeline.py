@@ -25,6 +25,7 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
     Raises Refused when the gate or the budget says no, Interrupted when asked to stop, RunnerError otherwise.
     """
     with world.stage("plan", run, facts):
+        world.choose_tracking(manifest)
         backend, facts.environment, found = world.open_backend(manifest)
         facts.problems += found
         session = world.open_session(manifest, backend)

@@ -17,7 +17,6 @@ from runner.identity import identify
 from runner.manifest import Manifest
 from runner.plan import Plan, make_plan
 from runner.scoring import Scoring, check_metrics, read_scoring, with_classes
-from runner.tracking import choose_mode
 from runner.world import World
 
 MARKS = ("«", "»")
@@ -37,11 +36,11 @@ def preview(manifest: Manifest, world: World, console: Console) -> Exit:
 
 
 def _preview(manifest: Manifest, world: World, console: Console) -> Exit:
+    mode, why = world.choose_tracking(manifest)
     backend, _, about_gpu = world.open_backend(manifest, refuses=False)
     session = world.open_session(manifest, backend)
     plan = make_plan(manifest, session.facts)
     scoring = read_scoring(plan)
-    mode, why = choose_mode(plan, world.environment) if plan.tracking.wandb != "off" else ("off", None)
     console.line(console.paint("Resolved values", "bold"))
     console.line(table(list(_values(plan)), words=True))
     console.line(f"   W&B will be {mode}{f': {why}' if why else ''}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from runner.backends.base import Watch
 from runner.backends.wandb import (
@@ -48,8 +48,10 @@ class NullTracker:
 class WandbTracker:
     """Tracks in Weights & Biases: online when a key is there, offline otherwise."""
 
-    def __init__(self, plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str]):
-        mode, self._why_offline = choose_mode(plan, environment)
+    def __init__(
+        self, plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str], mode: Mode, why: str | None
+    ):
+        self._why_offline = why
         settings = RunSettings(
             mode=mode,
             project=plan.tracking.project,
@@ -64,7 +66,7 @@ class WandbTracker:
         try:
             self._run = WandbRun(settings)
         except Refused as refused:
-            self._why_offline = _offline_or_refused(plan, environment, refused)
+            self._why_offline = _offline_or_refused(plan.tracking.wandb, environment, refused)
             close_service()
             self._run = WandbRun(replace(settings, mode="offline"))
 
@@ -83,15 +85,14 @@ class WandbTracker:
         return {"wandb": self._run.mode, "url": self._run.url, "synced": synced, "note": note, "sync": sync}
 
 
-def choose_mode(plan: Plan, environment: Mapping[str, str]) -> tuple[Mode, str | None]:
+def choose_mode(wanted: str, environment: Mapping[str, str]) -> tuple[Mode | Literal["off"], str | None]:
     """How W&B will be used, found out for nothing; where it was wanted online and will not be, with the reason.
 
     Raises RunnerError (77) when the manifest wants it online and there is no key, or the server refuses it. That the
     server cannot be reached is no reason not to train: the run is kept offline, and can be sent later.
     """
-    wanted = plan.tracking.wandb
-    if wanted == "offline":
-        return "offline", None
+    if wanted in ("off", "offline"):
+        return "off" if wanted == "off" else "offline", None
     if environment.get("WANDB_MODE", "online") != "online" or environment.get("WANDB_DISABLED"):
         return "offline", "the environment says so (WANDB_MODE, WANDB_DISABLED)" if wanted == "online" else None
     if not has_login(environment):
@@ -101,16 +102,16 @@ def choose_mode(plan: Plan, environment: Mapping[str, str]) -> tuple[Mode, str |
     try:
         check_login(environment)
     except Refused as refused:
-        return "offline", _offline_or_refused(plan, environment, refused)
+        return "offline", _offline_or_refused(wanted, environment, refused)
     except Unreachable as error:
         return "offline", f"{server_of(environment)} cannot be reached: {error}"
     return "online", None
 
 
-def _offline_or_refused(plan: Plan, environment: Mapping[str, str], refused: Refused) -> str:
+def _offline_or_refused(wanted: str, environment: Mapping[str, str], refused: Refused) -> str:
     """Why the run is kept offline after a refusal; raises RunnerError (77) where the manifest wants it online."""
     why = f"{server_of(environment)} refuses the key: {refused}"
-    if plan.tracking.wandb == "online":
+    if wanted == "online":
         raise _no_login(why, environment)
     return why
 
@@ -137,9 +138,12 @@ def _tracked_id(run_id: str, folder: Path) -> str:
     return known
 
 
-def open_tracker(plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str]) -> Tracker:
-    """The tracker that the manifest asks for; raises RunnerError (77) as `choose_mode` does."""
-    return NullTracker() if plan.tracking.wandb == "off" else WandbTracker(plan, run_id, folder, environment)
+def open_tracker(
+    plan: Plan, run_id: str, folder: Path, environment: Mapping[str, str], mode: Mode | Literal["off"], why: str | None
+) -> Tracker:
+    """The tracker in the mode and for the reason that `choose_mode` gave; raises RunnerError (77) where the manifest
+    wants it online and the server refuses the run itself."""
+    return NullTracker() if mode == "off" else WandbTracker(plan, run_id, folder, environment, mode, why)
 
 
 def _summary(facts: Facts) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runner.answerer import Answerer
 from runner.backends import load, open_chat, open_embedder
 from runner.backends.base import Backend, Chat, Embedder, Endpoint, Sampling, Session, Watch
+from runner.backends.wandb import Mode
 from runner.errors import Exit, Problem, RunnerError
 from runner.machine.gpu import look
 from runner.machine.gpu.accelerator import Look, confirm, settle_accelerator
@@ -20,7 +21,7 @@ from runner.manifest import Manifest
 from runner.plan import Plan, model_reference
 from runner.report import Facts
 from runner.rundir import RunDirectory
-from runner.tracking import NullTracker, Tracker, open_tracker
+from runner.tracking import NullTracker, Tracker, choose_mode, open_tracker
 
 
 @dataclass(kw_only=True)
@@ -37,6 +38,7 @@ class World:
     clock: Callable[[], float] = time.perf_counter
     tracker: Tracker = field(default_factory=NullTracker)
     _embedders: dict[str, Embedder] = field(default_factory=dict)
+    _tracking: tuple[Mode | Literal["off"], str | None] | None = None
 
     @contextlib.contextmanager
     def stage(self, name: str, run: RunDirectory, facts: Facts, *, saves: bool = False) -> Iterator[None]:
@@ -52,10 +54,19 @@ class World:
         finally:
             facts.timings[name] = self.clock() - started
 
+    def choose_tracking(self, manifest: Manifest) -> tuple[Mode | Literal["off"], str | None]:
+        """How the run will be tracked, and why not online where it should be; asked once, for nothing, before anything
+        is fetched. Raises RunnerError (77)."""
+        if self._tracking is None:
+            wanted = manifest.values.get("tracking", {}).get("wandb", "auto")
+            self._tracking = choose_mode(wanted, self.environment)
+        return self._tracking
+
     def track(self, plan: Plan, run: RunDirectory, facts: Facts) -> None:
         """Opens the tracker that the manifest asks for; curves logged by the watcher go there."""
-        assert facts.run_id is not None
-        self.tracker = open_tracker(plan, facts.run_id, run.folder("wandb"), self.environment)
+        assert facts.run_id is not None and facts.manifest is not None
+        chosen = self.choose_tracking(facts.manifest)
+        self.tracker = open_tracker(plan, facts.run_id, run.folder("wandb"), self.environment, *chosen)
         self.watch.send_curves_to(self.tracker.log)
 
     def open_backend(

@@ -383,11 +383,11 @@ def test_a_tracked_run_goes_on_where_the_server_knows_it(tmp_path: Path, monkeyp
     folder.mkdir()
     for seconds in (7.0, 8.0):
         monkeypatch.setattr("time.time", lambda now=seconds: now)
-        open_tracker(plan, "0123", folder, {})
+        open_tracker(plan, "0123", folder, {}, "offline", None)
         assert (given["id"], given["resume"]) == ("0123-7", "allow")
     shutil.rmtree(folder)
     folder.mkdir()
-    open_tracker(plan, "0123", folder, {})
+    open_tracker(plan, "0123", folder, {}, "offline", None)
     assert given["id"] == "0123-8", "a run made anew is another"
 
 

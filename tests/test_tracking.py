@@ -75,7 +75,7 @@ def online(wandb: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def mode_of(wanted: str, environment: dict[str, str]) -> tuple[str, str | None]:
-    return choose_mode(make_test_plan(f"tracking.wandb={wanted}"), environment)
+    return choose_mode(wanted, environment)
 
 
 def refusal(wanted: str, environment: dict[str, str]) -> RunnerError:
@@ -160,7 +160,8 @@ def test_the_command_ends_with_77_before_anything_is_spent(
     verb: str, write_experiment: Write, tmp_path: Path, online: WandbServer
 ) -> None:
     online.login = 401
-    manifest, out = write_experiment(tracking={"wandb": "online"}), tmp_path / "out"
+    fetched = {"model": "org/would-be-fetched@main"}
+    manifest, out = write_experiment(tracking={"wandb": "online"}, approach=fetched), tmp_path / "out"
     code, screen = call(verb, str(manifest), *(("--out", str(out)) if verb == "run" else ()))
     assert code == Exit.CREDENTIALS
     assert "[tracking/refused]" in screen and "tiny.yaml:" in screen and KEY not in screen
@@ -198,7 +199,8 @@ def test_a_project_that_the_key_may_not_write_to_is_refused(
 
 def tracked(wanted: str, folder: Path, online: WandbServer, trouble: str = "") -> dict[str, Any]:
     """What the report says of a short run's tracking; `trouble` befalls the server while it is open."""
-    tracker = open_tracker(make_test_plan(f"tracking.wandb={wanted}"), "abc", folder, os.environ)
+    chosen = choose_mode(wanted, os.environ)
+    tracker = open_tracker(make_test_plan(f"tracking.wandb={wanted}"), "abc", folder, os.environ, *chosen)
     tracker.log({"train/loss": 1.0}, 1)
     online.is_down = trouble == "breaks down"
     return dict(tracker.finish(Facts(), 0, FakeWatch()))
