@@ -127,19 +127,11 @@ def _small_memory(bench: Bench) -> str:
     limit = ("--memory", "2g", *_threads())
     out = bench.fresh("memory")
     mounts = [*bench.hardened, "-v", f"{out}:/out", *limit]
-    steps = [
-        *PATIENT,
-        "--set",
-        "hyperparameters.max_steps=4",
-        "--set",
-        "gate.policy=skip",
-        "--set",
-        "gate.reason=memory",
-    ]
-    short = [*steps, "--set", "eval.max_new_tokens=1", "--set", "eval.forgetting.measure=false"]
+    short = ["hyperparameters.epochs=0.05", "gate.policy=skip", "gate.reason=memory", "eval.max_new_tokens=1"]
+    settings = [part for value in (*short, "eval.forgetting.measure=false") for part in ("--set", value)]
     plan = bench.engine.run(FULL, "plan", QUICKSTART, options=mounts)
     said = next((line.strip() for line in plan.text.splitlines() if "memory" in line.lower()), "nothing about memory")
-    done = bench.engine.run(FULL, QUICKSTART, "--out", "/out/run", *short, options=mounts, timeout=1200)
+    done = bench.engine.run(FULL, QUICKSTART, "--out", "/out/run", *PATIENT, *settings, options=mounts, timeout=1200)
     expect(done.code not in (137, 124), f"killed: {last_lines(done.text)}")
     problems = [problem["code"] for problem in report(out / "run")["problems"]]
     if done.code == 0:
