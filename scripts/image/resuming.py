@@ -129,7 +129,7 @@ def _small_memory(bench: Bench) -> str:
     mounts = [*bench.hardened, "-v", f"{out}:/out", *limit]
     short = ["hyperparameters.epochs=0.05", "gate.policy=skip", "gate.reason=memory", "eval.max_new_tokens=1"]
     settings = [part for value in (*short, "eval.forgetting.measure=false") for part in ("--set", value)]
-    plan = bench.engine.run(FULL, "plan", QUICKSTART, options=mounts)
+    plan = bench.engine.run(FULL, "plan", QUICKSTART, *PATIENT, *settings, options=mounts)
     said = next((line.strip() for line in plan.text.splitlines() if "memory" in line.lower()), "nothing about memory")
     done = bench.engine.run(FULL, QUICKSTART, "--out", "/out/run", *PATIENT, *settings, options=mounts, timeout=1200)
     expect(done.code not in (137, 124), f"killed: {last_lines(done.text)}")
