@@ -15,7 +15,7 @@ from runner.data.reading.records import EXCERPT, LIMIT
 
 CHUNK = 1 << 20
 KEPT = 4 * EXCERPT  # bytes of a line that is too long, enough for its excerpt
-SWELLS = 200  # times its size; texts unpack to 50 times at most, a bomb to 1,000
+SWELLS = 200  # times its size; gzip can reach about 1,000, with one byte again and again
 SWELLS_FROM = 32 << 20  # bytes that may be unpacked in any case
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)  # what reading a damaged gzip file raises
 BOM_REMOVED = "a byte-order mark was removed"
