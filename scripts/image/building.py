@@ -13,7 +13,8 @@ from image.engine import BASE, Done, Engine, call
 
 ROOT = Path(__file__).parents[2]
 PASSED_ON = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout")
-PULL = {"podman": ("--pull=never",), "docker": ()}
+# The format of docker's own builds: podman's socket uses it, and its cache knows only layers of the same format.
+OWN = {"podman": ("--pull=never", "--format", "docker"), "docker": ()}
 CANARY = f"canary-{uuid.uuid4().hex}"  # in what only the build may see
 
 
@@ -25,7 +26,7 @@ def build(engine: Engine, folder: Path, target: str, tag: str) -> Done:
         target,
         *build_arguments(engine),
         *_help_for_pip(folder),
-        *PULL[engine.name],
+        *OWN[engine.name],
         "-t",
         tag,
         str(ROOT),
