@@ -19,6 +19,7 @@ METRIC_NEEDS = {  # what a metric cannot do without: the key under eval, and an 
 }
 ADAPTER_KEYS = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora")  # under hyperparameters
 ASKS_FOR_NOTHING = (None, False, "auto")  # and 0, which Python takes for False
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on Linux; see pathconf(3)
 OWN_NAMES = ("base", "tuned", "zero_shot", "instruction", "few_shot", "nearest", "judge", "forgetting")
 OWN_FILES = ("judge-", "forgetting-")
 
@@ -35,6 +36,7 @@ def cross_rules(document: Document, problems: Sequence[Problem]) -> Iterator[Pro
             where=document.where(("approach", "kind"), value=True),
             fix=f"Use one of: {built}.",
         )
+    yield from _path_rules(document, faulty)
     yield from _data_rules(document, faulty)
     yield from _training_rules(document, faulty)
     yield from _eval_rules(document, faulty)
@@ -67,6 +69,30 @@ def _is_faulty(faulty: set[str], *path: str | int) -> bool:
     """Whether there is a problem with a key, or with one below it."""
     key = ".".join(map(str, path))
     return any(fault == key or fault.startswith(f"{key}.") for fault in faulty)
+
+
+def _path_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
+    """No file system has names that long; to ask one for it fails as a broken disk does."""
+    for path in (*_sources(document), ("approach", "model"), ("eval", "json_schema"), ("eval", "judge", "human")):
+        text = document.get(*path)
+        if isinstance(text, dict):
+            path, text = (*path, "source"), text.get("source")
+        if not isinstance(text, str) or "://" in text or _is_faulty(faulty, *path):
+            continue
+        if len(text.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in text.split("/")):
+            yield Problem(
+                code="manifest/path-too-long",
+                what=f"'{'.'.join(map(str, path))}' is longer than a path, or a name in it, can be.",
+                where=document.where(path, value=True),
+                fix=f"A name may have {LONGEST_NAME} bytes, a path {LONGEST_PATH}.",
+            )
+
+
+def _sources(document: Document) -> Iterator[KeyPath]:
+    """Every place under data that names a source."""
+    for part in ("train", "dev", "test", "mix"):
+        entries = document.get("data", part)
+        yield from ((("data", part, i) for i in range(len(entries))) if isinstance(entries, list) else [("data", part)])
 
 
 def _data_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.manifest import load_manifest
 
+ROOT = Path(__file__).parents[1]
+
 SHIPPED = Path(__file__).parents[1] / "manifests" / "quickstart.yaml"
 PLAIN = """\
 name: tickets
@@ -255,3 +257,15 @@ def test_a_manifest_that_is_no_ordinary_file_is_refused_at_once(tmp_path: Path, 
     with pytest.raises(RunnerError) as refused:
         load_manifest(tmp_path / name)
     assert (refused.value.exit_code, refused.value.problems[0].code) == (Exit.INPUT_MISSING, "manifest/unreadable")
+
+
+@pytest.mark.parametrize("key", ["approach.model", "data.train", "eval.json_schema"])
+def test_a_path_that_no_file_system_holds_is_a_problem_of_its_key(key: str) -> None:
+    with pytest.raises(RunnerError) as caught:
+        load_manifest(ROOT / "manifests" / "quickstart.yaml", [f"{key}=./{'a' * 300}/b"])
+    assert [(p.code, p.where.key) for p in caught.value.problems] == [("manifest/path-too-long", key)]
+    assert caught.value.exit_code == Exit.MANIFEST
+
+
+def test_an_address_may_be_longer_than_a_path() -> None:
+    load_manifest(ROOT / "manifests" / "quickstart.yaml", [f"data.train=https://host/rows.jsonl?signed={'a' * 5000}"])

@@ -19,7 +19,7 @@ from runner.cli.running import run
 from runner.cli.verbs import doctor, plan, prepare, report, schema, validate
 from runner.console import Console
 from runner.disks import io_problem
-from runner.errors import Exit, RunnerError
+from runner.errors import Exit, Problem, RunnerError
 from runner.log_lines import LogConsole
 from runner.masking import masked, masked_source, print_exception, remember
 from runner.outcome import Outcome, describe, leave_message
@@ -27,6 +27,7 @@ from runner.progress import LiveWatch
 from runner.stopping import Stop
 
 EXIT_GRACE_SECONDS = 1.0
+MORE_MEMORY = "Run it where there is more (a container's --memory, ulimit -v), or with fewer or shorter rows."
 TERMINATION_LOG = "/dev/termination-log"  # which Kubernetes makes in every container
 CARRIED_OUT: dict[str, Callable[[argparse.Namespace, Console, Stop], Outcome | Exit]] = {
     "run": run,
@@ -136,6 +137,10 @@ def _carry_out(args: argparse.Namespace, console: Console, stop: Stop) -> Outcom
     except RunnerError as error:
         console.problems(error.problems, getattr(args, "format", "text"))
         return Outcome(exit_code=error.exit_code, problems=error.problems)
+    except MemoryError:
+        problem = Problem(code="run/out-of-memory", what="There is no memory left for this.", fix=MORE_MEMORY)
+        console.problems([problem], getattr(args, "format", "text"))
+        return Outcome(exit_code=Exit.MANIFEST, problems=(problem,))
     except OSError as error:
         if stop() or isinstance(error, BrokenPipeError):
             raise

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,6 +24,7 @@ from runner.conversation import Example
 from runner.files import make_readable
 
 BATCH, AHEAD = 256, 2
+BATCH_CHARACTERS = 4 << 20  # of the rows of one batch; a single row may be longer
 VERSION = 3  # of what `encode` makes of a row
 SCHEMA = pa.schema(
     {"input_ids": pa.list_(pa.int32()), "spans": pa.list_(pa.int32()), "labelled": pa.int32(), "problem": pa.string()}
@@ -147,12 +148,27 @@ def _encoded_ahead(
     """Encodes two batches ahead in threads: the tokenizer works without Python's lock while rows are written."""
     with ThreadPoolExecutor(AHEAD) as pool:
         waiting: deque[Future[list[Encoded | str]]] = deque()
-        for some in iter(lambda: list(islice(examples, BATCH)), []):
+        for some in _batches(examples):
             waiting.append(pool.submit(encode, tokenizer, some, stop_ids))
             if len(waiting) > AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _batches(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    """So many rows at a time, and of long ones no more than memory is for."""
+    some: list[Example] = []
+    num_characters = 0
+    for example in examples:
+        length = sum(len(message.content) for message in example.messages)
+        if some and (len(some) == BATCH or num_characters + length > BATCH_CHARACTERS):
+            yield some
+            some, num_characters = [], 0
+        some.append(example)
+        num_characters += length
+    if some:
+        yield some
 
 
 def _keys(examples: Sequence[Example]) -> np.ndarray:

@@ -230,3 +230,11 @@ def test_a_tokenizer_that_must_see_texts_whole_places_the_same_spans(
     in_pieces = encode(tiny_tokenizer, rows(30), stop_ids)
     monkeypatch.setattr("runner.backends.local.encode._splitter", lambda tokenizer: None)
     assert encode(tiny_tokenizer, rows(30), stop_ids) == in_pieces
+
+
+def test_long_rows_are_encoded_few_at_a_time_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded, "BATCH_CHARACTERS", 1000)
+    examples = rows(7)
+    long = [replace(example, messages=(Message(role="user", content="x" * 600),)) for example in examples]
+    assert [len(some) for some in encoded._batches(iter(long))] == [1] * 7
+    assert [example for some in encoded._batches(iter(examples)) for example in some] == examples
