@@ -16,6 +16,7 @@ PACKAGES = ("podman", "buildah", "runc", "debootstrap", "fuse-overlayfs", "catat
 # What Debian's slim images leave out, so that the sizes mean the same.
 LEFT_OUT = ("doc", "groff", "info", "lintian", "locale", "man")
 BASE = "localhost/runner-base"
+MOST_GB = 25  # of layers that are kept from build to build; one takes about 8
 LABEL = f"runner.test={os.getpid()}"  # of every container of ours
 
 
@@ -138,6 +139,7 @@ def find_engine(folder: Path) -> Engine:
             done = call(command, environment={"DEBIAN_FRONTEND": "noninteractive"})
         if done.code:
             raise Unavailable(f"Debian's packages cannot be installed: {done.text.strip().splitlines()[-1]}")
+    _bound(folder)
     engine = Engine("podman", _configure(folder))
     if engine.call("image", "exists", BASE).code:
         _make_base(engine, folder)
@@ -191,6 +193,21 @@ def tidy(engine: Engine, folder: Path, *, everything: bool) -> None:
     if ours:
         engine.call("rm", "-f", "-v", *ours)
     if engine.name == "podman":
-        call(["umount", str(folder / "storage" / "overlay")])  # podman's own bind mount, where it made one
+        _unmount(folder)
         if everything:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unmount(folder: Path) -> None:
+    """Podman's own bind mount, and what builds that were killed left mounted."""
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for path in sorted((path for path in mounted if path.startswith(f"{folder}/")), reverse=True):
+        call(["umount", path])
+
+
+def _bound(folder: Path) -> None:
+    """Begins anew where the layers of many builds have added up; nothing of a single one is worth keeping then."""
+    size = call(["du", "-s", "--block-size=1G", str(folder / "storage")]).out.split()
+    if size and int(size[0]) > MOST_GB:
+        _unmount(folder)
+        shutil.rmtree(folder / "storage")
