@@ -16,7 +16,7 @@ PACKAGES = ("podman", "buildah", "runc", "debootstrap", "fuse-overlayfs", "catat
 # What Debian's slim images leave out, so that the sizes mean the same.
 LEFT_OUT = ("doc", "groff", "info", "lintian", "locale", "man")
 BASE = "localhost/runner-base"
-MOST_GB = 25  # of layers that are kept from build to build; one takes about 8
+MOST_GB = 25  # of layers that are kept from build to build; one leaves about 3
 LABEL = f"runner.test={os.getpid()}"  # of every container of ours
 
 
