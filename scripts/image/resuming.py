@@ -29,6 +29,10 @@ def check_resuming(bench: Bench) -> None:
     bench.check("killed with -9 in a save, then gone on with", lambda b: _killed(b, whole))
     bench.check("two containers on one folder", _two)
     bench.check("64 MB of shared memory, two ranks", lambda b: _small_shm(b))
+
+
+def check_memory(bench: Bench) -> None:
+    """A limit that the plan just fits in. Open: the export holds the model twice, and was killed in one of two runs."""
     bench.check("2 GB of memory", _small_memory)
 
 
