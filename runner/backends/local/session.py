@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -261,6 +262,8 @@ class LocalSession:
         """Gives the memory of the weights back, before others come."""
         self._model = None
         gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # not glibc
+            ctypes.CDLL(None).malloc_trim(0)  # which else keeps what was freed, beside the weights that come
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
