@@ -122,7 +122,7 @@ def io_failed(cli: Cli) -> int:
 
 def interrupted(cli: Cli) -> int:
     process = cli.start(cli.write(**QUICK), "--out", cli.out)
-    wait_for(lambda: cli.out.exists(), process)
+    wait_for(lambda: (cli.out / "events.jsonl").exists(), process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert json.loads((cli.out / "report.json").read_text())["status"] == "interrupted"

@@ -142,7 +142,11 @@ def make_experiments(bench: Bench) -> str:
         "rejected": {},
         "unreached": {"eval": judged},
         "keyless": {"eval": keyed},
-        "idle": {"checkpoint": {"every_steps": 1000}, "budget": {"max_idle_attempts": 1}},
+        "idle": {
+            "hyperparameters": {"max_steps": 1000},
+            "checkpoint": {"every_steps": 1000},
+            "budget": {"max_idle_attempts": 1},
+        },
     }
     for name, change in changes.items():
         make_experiment(work / name, Path("/work/model"), **change)

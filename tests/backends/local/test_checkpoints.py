@@ -417,7 +417,7 @@ WRITES = {
     "fsync": Spy(os, "fsync"),
     "save_file": Spy(committed, "save_file"),
     "mkdir": Spy(Path, "mkdir"),
-    "chmod": Spy(Path, "chmod"),
+    "chmod": Spy(os, "chmod"),
     "unlink": Spy(Path, "unlink"),
     "rmtree": Spy(shutil, "rmtree"),
     "rmdir": Spy(os, "rmdir"),
@@ -637,7 +637,7 @@ def test_a_mount_that_can_neither_sync_folders_nor_set_modes_will_do(
         raise PermissionError(errno.EPERM, "no modes")
 
     monkeypatch.setattr(os, "fsync", no_folders)
-    monkeypatch.setattr(Path, "chmod", no_modes)
+    monkeypatch.setattr(os, "chmod", no_modes)
     store = Checkpoints(folder, JOB)
     save(store, 20)
     assert_whole(store.latest(), 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -106,14 +107,15 @@ def test_a_row_over_the_limit_is_lost_alone(put: Put, form: str) -> None:
 
 @pytest.mark.slow
 def test_memory_stays_bounded_however_large_the_file_or_the_line_is(tmp_path: Path) -> None:
-    line = json.dumps({"prompt": "Hi?", "completion": "o" * 1000})
+    drawn = random.Random(1)
+    block = "".join(json.dumps({"prompt": "Hi?", "completion": drawn.randbytes(500).hex()}) + "\n" for _ in range(1000))
     lines, one = tmp_path / "lines.jsonl.gz", tmp_path / "one.jsonl.gz"
     with gzip.open(lines, "wb", compresslevel=1) as file:
         for _ in range(60):
-            file.write((line + "\n").encode() * 1000)
+            file.write(block.encode())
     with gzip.open(one, "wb", compresslevel=1) as file:
         for _ in range(100):
-            file.write(b"o" * 1_000_000)
+            file.write(block.replace("\n", "").encode())
     table = parquet(tmp_path / "rows.parquet", {"a": [f"{i} {'o' * 1000}" for i in range(60_000)]})
     for path, most in ((lines, 8e6), (one, 3 * LIMIT), (table, 8e6)):
         tracemalloc.start()
