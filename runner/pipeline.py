@@ -1,13 +1,13 @@
-"""The lifecycle: manifest -> plan -> data -> cost -> gate -> train -> evaluate -> export -> roi -> report."""
+"""The lifecycle: manifest -> plan -> data -> cost -> gate -> train -> evaluate -> delivery -> roi -> report."""
 
 from __future__ import annotations
 
 from runner.arms import sampling_of
 from runner.cost import check_budget, estimate_cost
 from runner.data.prepare import prepare_data
+from runner.delivery import check_delivery, deliver
 from runner.errors import Refused
 from runner.evaluate import evaluate
-from runner.export import check_delivery, export
 from runner.gate.decide import decide
 from runner.manifest import Manifest
 from runner.plan import make_plan
@@ -62,9 +62,9 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
     with world.stage("evaluate", run, facts):
         facts.evaluation = evaluate(plan, dataset, answerer, scoring, decision, run.folder("evaluation"))
 
-    with world.stage("export", run, facts):
+    with world.stage("delivery", run, facts):
         assert facts.run_id is not None
-        facts.delivery = export(plan, dataset, facts.training, facts.evaluation, answerer, scoring, run, facts.run_id)
+        facts.delivery = deliver(plan, dataset, facts.training, facts.evaluation, answerer, scoring, run, facts.run_id)
         check_delivery(facts.delivery)
 
     with world.stage("roi", run, facts):

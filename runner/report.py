@@ -13,9 +13,9 @@ from runner import __version__
 from runner.backends.base import TrainedModel
 from runner.cost import Estimate
 from runner.data.prepare import Dataset
+from runner.delivery import Delivery
 from runner.errors import EXIT_CODES, Exit, Problem, Where
 from runner.evaluate import Evaluation
-from runner.export import Delivery
 from runner.gate.decide import Decision
 from runner.manifest import Manifest
 from runner.plan import Plan, without_secrets

@@ -178,7 +178,7 @@ def _training_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
 
 def _adapter_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
     """Keys that a full tune would not look at."""
-    for path in (*(("hyperparameters", key) for key in ADAPTER_KEYS), ("export", "merge")):
+    for path in (*(("hyperparameters", key) for key in ADAPTER_KEYS), ("delivery", "merge")):
         if not _is_faulty(faulty, *path) and document.get(*path) not in ASKS_FOR_NOTHING:
             yield Problem(
                 code="hyperparameters/unused",

@@ -18,7 +18,7 @@ from tests.fakes import quickstart
         ("budget.usd_per_hour=9", True),
         ("seed=7", True),
         ("hyperparameters.max_length=512", True),
-        ("export.merge=true", True),
+        ("delivery.merge=true", True),
     ],
 )
 def test_only_what_changes_the_result_makes_another_run(assignment: str, is_another: bool) -> None:

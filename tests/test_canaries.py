@@ -140,7 +140,7 @@ class Planted:
 
 def done(planted: Planted) -> int:
     gate = {**QUICK["gate"], "models": [{"name": "large", "endpoint": planted.endpoint()}], "arms": ["zero_shot"]}
-    return planted.run(gate=gate, data="rows", export={"merge": True})
+    return planted.run(gate=gate, data="rows", delivery={"merge": True})
 
 
 def said_no(planted: Planted) -> int:

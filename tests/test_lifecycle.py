@@ -60,7 +60,7 @@ def test_one_command_carries_a_manifest_to_a_report(
         assert len((tmp_path / "out/gate" / f"{name}.jsonl").read_text().splitlines()) == split["dev"]
     assert report["training"]["curve"][-1]["step"] == report["training"]["num_steps"]
     assert report["roi"] is None
-    assert set(report["timings"]) == {"plan", "data", "cost", "gate", "train", "evaluate", "export", "roi"}
+    assert set(report["timings"]) == {"plan", "data", "cost", "gate", "train", "evaluate", "delivery", "roi"}
     for name in ("base", "tuned"):
         answers = [
             json.loads(line) for line in (tmp_path / "out/evaluation" / f"{name}.jsonl").read_text().splitlines()

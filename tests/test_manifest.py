@@ -168,8 +168,8 @@ def test_a_full_tune_refuses_what_it_would_ignore(plain: Path, asked: str) -> No
 
 def test_a_full_tune_takes_adapter_keys_that_ask_for_nothing(plain: Path) -> None:
     nothing = "{ rank: null, alpha: null, dropout: 0, target_modules: auto, rslora: false, dora: false, top_layers: 2 }"
-    manifest = load_manifest(plain, ["approach.kind=full", f"hyperparameters={nothing}", "export.merge=false"])
-    assert manifest.values["hyperparameters"]["top_layers"] == 2 and not manifest.values["export"]["merge"]
+    manifest = load_manifest(plain, ["approach.kind=full", f"hyperparameters={nothing}", "delivery.merge=false"])
+    assert manifest.values["hyperparameters"]["top_layers"] == 2 and not manifest.values["delivery"]["merge"]
 
 
 def test_a_key_that_full_tuning_ignores_and_that_is_faulty_has_one_fault(plain: Path) -> None:

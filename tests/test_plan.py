@@ -11,7 +11,7 @@ import pytest
 
 from runner.backends.base import CheckpointPlan, Hyperparameters, ModelFacts
 from runner.manifest import load_manifest
-from runner.plan import ExportPlan, Plan, make_plan, without_secrets
+from runner.plan import DeliveryPlan, Plan, make_plan, without_secrets
 from runner.rules import ADAPTER_KEYS
 from tests.fakes import make_test_plan
 
@@ -71,7 +71,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         ("hyperparameters.max_steps", "default"),
         ("approach.processes", "default"),
         ("checkpoint.keep", "default"),
-        ("export.merge", "default"),
+        ("delivery.merge", "default"),
         ("hyperparameters.epochs", "derived: an adapter learns a narrow task in few passes"),
         ("roi.current.usd_per_month", "tickets.yaml:14"),
         ("roi.tuned.usd_per_month", "default"),
@@ -225,11 +225,11 @@ def test_layers_to_adapt_are_those_listed_or_all(
     assert plan_of(tmp_path).hyperparameters.target_modules is None
 
 
-def test_processes_checkpoints_and_exports_come_through(tmp_path: Path) -> None:
+def test_processes_checkpoints_and_delivery_come_through(tmp_path: Path) -> None:
     bare = plan_of(tmp_path)
-    assert (bare.processes, bare.checkpoint, bare.export) == (None, CheckpointPlan(), ExportPlan(merge=False))
-    plan = plan_of(tmp_path, "approach.processes=2", "checkpoint={ every_steps: 7, keep: 1 }", "export.merge=true")
-    assert (plan.processes, plan.export) == (2, ExportPlan(merge=True))
+    assert (bare.processes, bare.checkpoint, bare.delivery) == (None, CheckpointPlan(), DeliveryPlan(merge=False))
+    plan = plan_of(tmp_path, "approach.processes=2", "checkpoint={ every_steps: 7, keep: 1 }", "delivery.merge=true")
+    assert (plan.processes, plan.delivery) == (2, DeliveryPlan(merge=True))
     assert plan.checkpoint == CheckpointPlan(every_steps=7, keep=1)
 
 

@@ -21,8 +21,8 @@ from runner.metrics import METRICS
 from runner.plan import (
     BudgetPlan,
     DataPlan,
+    DeliveryPlan,
     EvalPlan,
-    ExportPlan,
     ForgettingPlan,
     GatePlan,
     JudgePlan,
@@ -143,7 +143,7 @@ def test_the_report_knows_every_exit_code() -> None:
         ("template", Template, {}),
         ("hyperparameters", Hyperparameters, {}),
         ("checkpoint", CheckpointPlan, {}),
-        ("export", ExportPlan, {}),
+        ("delivery", DeliveryPlan, {}),
         ("gate", GatePlan, {}),
         ("eval", EvalPlan, {}),
         ("eval.judge", JudgePlan, {}),

@@ -204,7 +204,7 @@ class BudgetPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportPlan:
+class DeliveryPlan:
     """What is delivered besides the trained weights: with `merge`, the adapter folded into the base model too."""
 
     merge: bool
@@ -228,7 +228,7 @@ class Plan:
     data: DataPlan
     hyperparameters: Hyperparameters
     checkpoint: CheckpointPlan
-    export: ExportPlan
+    delivery: DeliveryPlan
     gate: GatePlan
     eval: EvalPlan
     roi: RoiPlan | None

@@ -32,7 +32,7 @@ def check_resuming(bench: Bench) -> None:
 
 
 def check_memory(bench: Bench) -> None:
-    """A limit that the plan just fits in. Open: the export holds the model twice, and was killed in one of two runs."""
+    """A limit that the plan just fits in. Open: delivery holds the model twice, and was killed in one of two runs."""
     bench.check("2 GB of memory", _small_memory)
 
 

@@ -54,7 +54,7 @@ def delivered_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         fix = "Run the same command again: it trains anew where a file is not as it was."
-        raise unavailable("The delivered tokenizer", error, code="export/tokenizer", fix=fix) from error
+        raise unavailable("The delivered tokenizer", error, code="delivery/tokenizer", fix=fix) from error
 
 
 def stop_ids(folder: str, revision: str | None, tokenizer: Any) -> frozenset[int]:

@@ -67,9 +67,9 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 
 def _no_room(folder: Path, why: str) -> RunnerError:
     problem = Problem(
-        code="export/no-room",
+        code="delivery/no-room",
         what=f"There is no room for the merged model: {why}.",
-        where=Where(key="export.merge"),
-        fix="Free some space and run the same command again, or leave export.merge out.",
+        where=Where(key="delivery.merge"),
+        fix="Free some space and run the same command again, or leave delivery.merge out.",
     )
     return RunnerError(problem, Exit.IO)

@@ -18,8 +18,8 @@ from runner.backends.base import Form
 from runner.backends.local import load, merge
 from runner.backends.local.deliver import weights_hash
 from runner.backends.local.device import compute_dtype
+from runner.delivery import TOLERANCE_NATS
 from runner.errors import Exit, Interrupted, RunnerError
-from runner.export import TOLERANCE_NATS
 from tests.backends.local.test_session import SAMPLING, StoppingWatch, examples, job, open_session, prompts, texts
 from tests.fakes import FakeWatch
 
@@ -58,7 +58,7 @@ def test_merged_weights_are_the_model_that_was_trained(
     assert texts(again, "tuned", examples(6)) == answers
 
 
-def test_merging_in_bf16_rounds_by_less_than_the_export_stage_allows(
+def test_merging_in_bf16_rounds_by_less_than_the_delivery_stage_allows(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (load, merge):
@@ -133,7 +133,7 @@ def test_the_tokenizer_is_the_delivered_one(tiny_model: Path, tmp_path: Path) ->
     (tmp_path / "model/tokenizer.json").write_text("{")
     with pytest.raises(RunnerError) as caught:
         session.reopen("adapter", tmp_path / "model")
-    assert caught.value.problems[0].code == "export/tokenizer"
+    assert caught.value.problems[0].code == "delivery/tokenizer"
 
 
 def test_a_full_tune_says_where_an_answer_ends(tiny_model: Path, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_no_room_is_said_before_anything_is_written(
     monkeypatch.setattr(merge.shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 64_000_000))
     with pytest.raises(RunnerError) as caught:
         session.merge(tmp_path / "merged", FakeWatch())
-    assert (caught.value.exit_code, caught.value.problems[0].code) == (Exit.IO, "export/no-room")
+    assert (caught.value.exit_code, caught.value.problems[0].code) == (Exit.IO, "delivery/no-room")
     assert not (tmp_path / "merged").exists()
 
 
@@ -231,7 +231,7 @@ def test_a_disk_that_fills_up_while_writing_is_no_bug_of_ours(
     monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
     with pytest.raises(RunnerError) as caught:
         session.merge(tmp_path / "merged", FakeWatch())
-    assert (caught.value.exit_code, caught.value.problems[0].code) == (Exit.IO, "export/no-room")
+    assert (caught.value.exit_code, caught.value.problems[0].code) == (Exit.IO, "delivery/no-room")
     assert "No space left" in caught.value.problems[0].what
 
 

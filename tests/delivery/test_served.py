@@ -20,7 +20,7 @@ from tests.test_lifecycle import run
 pytestmark = pytest.mark.slow
 
 
-def test_an_interrupted_export_is_taken_up_and_its_line_serves_what_was_evaluated(
+def test_an_interrupted_delivery_is_taken_up_and_its_line_serves_what_was_evaluated(
     write_experiment: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -28,14 +28,14 @@ def test_an_interrupted_export_is_taken_up_and_its_line_serves_what_was_evaluate
 ) -> None:
     manifest = write_experiment(
         num_rows=120,
-        export={"merge": True},
+        delivery={"merge": True},
         hyperparameters={"learning_rate": 1e-2},
         gate={"policy": "skip", "reason": "a test"},
         eval={"forgetting": {"measure": False}},
     )
 
     def stop(*_: object) -> None:
-        raise Interrupted("export")
+        raise Interrupted("delivery")
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalSession, "reopen", stop)

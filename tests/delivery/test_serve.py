@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from runner.export.serve import serve_lines
+from runner.delivery.serve import serve_lines
 from runner.plan import Plan
 from tests.fakes import SMALL, make_test_plan
 

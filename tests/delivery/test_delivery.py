@@ -14,8 +14,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from runner.backends.base import HeldOutLoss
+from runner.delivery import Check, Delivery, _agrees, check_delivery
+from runner.delivery import deliver as deliver_stage
 from runner.errors import Exit, Interrupted, RunnerError
-from runner.export import Check, Delivery, _agrees, check_delivery, export
 from runner.report import to_json
 from runner.rundir import RunDirectory
 from runner.schema import read_schema
@@ -64,7 +65,7 @@ def deliver(run: RunDirectory, session: FakeSession, *overrides: str, **more: An
     answerer.watch = watch
     usual: dict[str, Any] = {"model_dir": str(run.path / "model"), "weights_sha256": weights_sha256(b"weights")}
     trained = trained_model(**{**usual, **more})
-    return export(plan, dataset, trained, make_evaluation(), answerer, read_scoring(plan), run, "r1")
+    return deliver_stage(plan, dataset, trained, make_evaluation(), answerer, read_scoring(plan), run, "r1")
 
 
 def test_what_answers_as_it_was_evaluated_is_delivered(run: RunDirectory) -> None:
@@ -105,7 +106,7 @@ def test_the_report_takes_it(run: RunDirectory) -> None:
 
 def test_a_merged_model_is_checked_by_itself(run: RunDirectory) -> None:
     session = answering()
-    delivery = deliver(run, session, "export.merge=true")
+    delivery = deliver(run, session, "delivery.merge=true")
     assert session.opened == [("adapter", run.path / "model"), ("merged", run.path / "merged")]
     assert delivery.merged_dir == str(run.path / "merged")
     assert {"merged/model.safetensors", "merged/README.md"} <= {file.name for file in delivery.files}
@@ -126,14 +127,14 @@ def test_what_does_not_answer_as_it_was_evaluated_is_refused(
     run: RunDirectory, form: Any, changes: dict[str, Any]
 ) -> None:
     session = replace(answering(), reopened={form: answering(**changes)})
-    delivery = deliver(run, session, "export.merge=true")
+    delivery = deliver(run, session, "delivery.merge=true")
     assert {check.form: check.agrees for check in delivery.checks}[form] is False
     assert (delivery.serve, delivery.card) == ((), None)
     assert not (run.path / "model/README.md").exists()
     with pytest.raises(RunnerError) as caught:
         check_delivery(delivery)
     (problem,) = caught.value.problems
-    assert (caught.value.exit_code, problem.code) == (Exit.BUG, "export/differs")
+    assert (caught.value.exit_code, problem.code) == (Exit.BUG, "delivery/differs")
     assert form in problem.what and "evaluated 1.0000" in problem.what
 
 
@@ -160,7 +161,7 @@ def test_weights_that_are_not_those_that_were_trained_are_not_even_loaded(run: R
     session = answering()
     with pytest.raises(RunnerError) as caught:
         deliver(run, session)
-    assert (caught.value.exit_code, caught.value.problems[0].code) == (Exit.IO, "export/damaged")
+    assert (caught.value.exit_code, caught.value.problems[0].code) == (Exit.IO, "delivery/damaged")
     assert not session.opened and not session.asked
 
 
@@ -190,7 +191,7 @@ def test_answers_are_compared_row_by_row(run: RunDirectory) -> None:
     assert check.score_evaluated == check.score_delivered == pytest.approx(30 / 32)
 
 
-def test_a_second_export_lists_each_file_once(run: RunDirectory) -> None:
+def test_a_second_delivery_lists_each_file_once(run: RunDirectory) -> None:
     first, second = (deliver(run, answering()) for _ in range(2))
     assert first == second
 
@@ -198,7 +199,7 @@ def test_a_second_export_lists_each_file_once(run: RunDirectory) -> None:
 def test_a_request_to_stop_is_heard_before_a_model_is_loaded(run: RunDirectory) -> None:
     class Stopping(FakeWatch):
         def check(self) -> None:
-            raise Interrupted("export")
+            raise Interrupted("delivery")
 
     session = answering()
     with pytest.raises(Interrupted):
@@ -222,7 +223,7 @@ def test_the_evaluated_loss_is_taken_before_the_weights_are_let_go_of(run: RunDi
             order.append("reopen")
             return super().reopen(*args)
 
-    deliver(run, Ordered(answers=answering().answers), "export.merge=true")
+    deliver(run, Ordered(answers=answering().answers), "delivery.merge=true")
     assert order == ["loss", "merge", "reopen", "loss", "reopen", "loss"]
 
 

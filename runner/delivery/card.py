@@ -11,9 +11,9 @@ from pathlib import Path
 from runner import __version__
 from runner.backends.base import Form, TrainedModel
 from runner.data.prepare import Dataset
+from runner.delivery.parts import Check
+from runner.delivery.serve import serve_lines
 from runner.evaluate import Evaluation
-from runner.export.parts import Check
-from runner.export.serve import serve_lines
 from runner.plan import Plan
 from runner.stats import Interval
 
@@ -183,7 +183,7 @@ def _serving(facts: CardFacts, form: Form) -> Iterator[str]:
         yield "```"
     if form == "adapter":
         yield ""
-        yield "`transformers serve` takes no adapter: `export.merge: true` in the manifest gives a model that it takes."
+        yield "`transformers serve` takes no adapter: `delivery.merge: true` in the manifest gives it a model."
         if plan.approach == "qlora":
             yield "The adapter was trained on the base model in 4 bits (nf4); on other weights it answers otherwise."
 

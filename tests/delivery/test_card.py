@@ -11,9 +11,9 @@ import yaml
 
 from runner.backends.base import Form
 from runner.data.ledger import SourceTotals
-from runner.export.card import CardFacts, data_fingerprint, make_card
+from runner.delivery.card import CardFacts, data_fingerprint, make_card
 from runner.stats import Interval
-from tests.export.test_export import AGREEING
+from tests.delivery.test_delivery import AGREEING
 from tests.fakes import (
     SMALL,
     UNKNOWN,

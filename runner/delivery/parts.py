@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.backends.base import Form
-from runner.export.serve import ServeLine
+from runner.delivery.serve import ServeLine
 
 
 @dataclass(frozen=True, kw_only=True)

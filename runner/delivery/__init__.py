@@ -1,4 +1,4 @@
-"""The export stage: what was delivered is proven, loaded and scored again, described, and given a line to serve it."""
+"""The delivery stage: what was delivered is proven, loaded and scored again, described, and given a line to serve."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from runner.answerer import Answerer
 from runner.backends.base import Form, HeldOutLoss, Reply, TrainedModel
 from runner.conversation import Example
 from runner.data.prepare import Dataset
+from runner.delivery.card import CardFacts, make_card
+from runner.delivery.parts import Check, DeliveredFile, Delivery
+from runner.delivery.serve import ServeLine, serve_lines
 from runner.errors import Exit, Problem, RunnerError
 from runner.evaluate import Evaluation
-from runner.export.card import CardFacts, make_card
-from runner.export.parts import Check, DeliveredFile, Delivery
-from runner.export.serve import ServeLine, serve_lines
 from runner.files import sha256_of
 from runner.plan import Plan
 from runner.rundir import RunDirectory
 from runner.scoring import Outside, Scoring, mean_of, score
 
-__all__ = ["Check", "DeliveredFile", "Delivery", "ServeLine", "check_delivery", "export"]
+__all__ = ["Check", "DeliveredFile", "Delivery", "ServeLine", "check_delivery", "deliver"]
 
 NUM_ANSWERED = 32  # rows answered again, or as many more as fill a batch; the loss is that of all test rows
 # Mean nats per token. The same numbers give the same loss but for the order of sums; merging rounds every weight once
@@ -39,7 +39,7 @@ class _Evaluated:
     losses: HeldOutLoss
 
 
-def export(
+def deliver(
     plan: Plan,
     dataset: Dataset,
     trained: TrainedModel,
@@ -60,7 +60,7 @@ def export(
     _check_weights(files, trained)
     evaluated = _evaluated(dataset.test, answerer)
     forms: dict[Form, Path] = {"full" if plan.approach == "full" else "adapter": model_dir}
-    if plan.export.merge:
+    if plan.delivery.merge:
         forms["merged"] = run.path / "merged"
         session.merge(forms["merged"], watch)
         files += _list_files(forms["merged"])
@@ -110,7 +110,7 @@ def check_delivery(delivery: Delivery) -> None:
     if changed:
         what += f" Files that changed meanwhile: {', '.join(changed)}."
     fix = "Run the same command again." if changed else "Use none of it, and please report this with the report.json."
-    raise RunnerError(Problem(code="export/differs", what=what, fix=fix), Exit.IO if changed else Exit.BUG)
+    raise RunnerError(Problem(code="delivery/differs", what=what, fix=fix), Exit.IO if changed else Exit.BUG)
 
 
 def _check(form: Form, folder: Path, evaluated: _Evaluated, plan: Plan, answerer: Answerer, scoring: Scoring) -> Check:
@@ -194,7 +194,7 @@ def _check_weights(files: Sequence[DeliveredFile], trained: TrainedModel) -> Non
     if hashlib.sha256("".join(digest for _, digest in weights).encode()).hexdigest() == trained.weights_sha256:
         return
     problem = Problem(
-        code="export/damaged",
+        code="delivery/damaged",
         what=f"The weights in {trained.model_dir} are not those that were trained: a file has changed, or is missing.",
         fix="Check the disk, and run the same command again: it notices that, and trains anew.",
     )
