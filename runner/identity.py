@@ -5,35 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from runner import __version__
+from runner.asked import asked_for
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.files import sha256_of
 from runner.manifest import Manifest
 from runner.plan import model_reference, source_files
 
-PATIENCE = ("max_parallel", "timeout_seconds", "processes", "accelerator")
-# What changes no result; of the budget, the price of the machine does count, as the return rests on it.
-VOLATILE = ("description", "checkpoint", "tracking", "budget")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
-def identify(manifest: Manifest) -> str:
-    """The run id: a hash of what is asked for, of the files it names and of this version.
+def identify(manifest: Manifest, hash_of: Callable[[Path], str] | None = None) -> str:
+    """The run id: a hash of what is asked for, of the files it names (by `hash_of`) and of this version.
 
     Tracking, checkpoints and limits do not count, so changing them does not make another run.
     """
-    values = manifest.values
-    asked = {key: value for key, value in values.items() if key not in VOLATILE}
-    asked = _without_patience(asked)
-    asked["usd_per_hour"] = values.get("budget", {}).get("usd_per_hour")
+    hash_of = hash_of or file_hash
+    asked = asked_for(manifest.values)
     if manifest.trust_remote_code:  # other code may run; without it the ids stay what they were
         asked["trust_remote_code"] = True
-    hashes = [_file_hash(path) for path in source_files(manifest)]
-    hashes += _folder_signature(Path(model_reference(manifest)))
+    hashes = [hash_of(path) for path in source_files(manifest)]
+    hashes += _folder_signature(Path(model_reference(manifest)), hash_of)
     text = json.dumps([asked, hashes, __version__], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -62,26 +57,19 @@ def local_directory(text: str) -> Path:
     return Path(text)
 
 
-def _without_patience(value: Any) -> Any:
-    """The values without how endpoints are waited for, over how many processes work is spread, and whether a GPU is
-    asked for, which change no answer."""
-    if isinstance(value, Mapping):
-        return {key: _without_patience(item) for key, item in value.items() if key not in PATIENCE}
-    return [_without_patience(item) for item in value] if isinstance(value, list) else value
-
-
-def _folder_signature(model: Path) -> list[str]:
+def _folder_signature(model: Path, hash_of: Callable[[Path], str]) -> list[str]:
     """A local model's files: small ones by content, weights by size and time, which are read in no time."""
     files = sorted(path for path in model.glob("*") if path.is_file()) if model.is_dir() else []
     signature = []
     for path in files:
         found = path.stat()
         large = found.st_size > 1_000_000
-        signature.append(f"{path.name} {f'{found.st_size} {found.st_mtime_ns}' if large else _file_hash(path)}")
+        signature.append(f"{path.name} {f'{found.st_size} {found.st_mtime_ns}' if large else hash_of(path)}")
     return signature
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """The sha256 of a file; one that cannot be read has none."""
     try:
         return sha256_of(path)
     except OSError:

@@ -13,6 +13,7 @@ from runner.document import Document, read_document, set_value
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.rules import cross_rules, secret_rules
 from runner.schema import check_schema, read_schema
+from runner.variants import SECTION, expand, point_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +74,21 @@ def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
             malformed.extend(error.problems)
     if malformed:
         raise RunnerError(malformed, Exit.USAGE)
-    first = [*document.problems, *secret_rules(document)]
-    known = {problem.where.key for problem in first}
-    found = check_schema(document, read_schema("manifest"))
-    problems = [*first, *(problem for problem in found if problem.where.key not in known)]
-    problems.extend(cross_rules(document, problems))
+    problems = [*document.problems, *_faults(document, document.problems)]
+    if not any((problem.where.key or "").split(".")[0] == SECTION for problem in problems):
+        variants, faults = expand(document)
+        problems += faults or point_problems(document, variants, problems, _faults)
     if problems:
         problems.sort(key=lambda problem: (problem.where.line or 0, problem.where.column or 0))
         raise RunnerError(problems, Exit.MANIFEST)
     return Manifest(path=path, document=document, overrides=tuple(overrides))
+
+
+def _faults(document: Document, read: Sequence[Problem] = ()) -> list[Problem]:
+    """What is wrong with the values of a document, beyond the faults that were found when it was `read`."""
+    first = [*read, *secret_rules(document)]
+    known = {problem.where.key for problem in first}
+    found = check_schema(document, read_schema("manifest"))
+    problems = [*first, *(problem for problem in found if problem.where.key not in known)]
+    problems.extend(cross_rules(document, problems))
+    return problems[len(read) :]

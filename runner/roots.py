@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,17 +17,18 @@ REMOTE = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf"
 HERE = ("file", "local")  # schemes of a path of this machine
 
 
-def check_paths(manifest: Manifest, environment: Mapping[str, str]) -> None:
-    """Raises RunnerError (78) with every path of the manifest that leads out of its own folder, the working directory
+def check_paths(manifests: Iterable[Manifest], environment: Mapping[str, str]) -> None:
+    """Raises RunnerError (78) with every path of manifests that leads out of their own folder, the working directory
     and RUNNER_ROOTS (separated by colons; not set: anything may be named), symlinks followed. Opens nothing."""
     named = environment.get("RUNNER_ROOTS")
     if not named:
         return
     given = [Path(root) for root in named.split(os.pathsep) if root]
-    roots = [root.resolve() for root in (manifest.folder, Path(), *given)]
-    problems = [
-        _outside(manifest, key, why) for key, path in _paths(manifest) if (why := _why_not(path, roots)) is not None
-    ]
+    problems = []
+    for manifest in manifests:
+        roots = [root.resolve() for root in (manifest.folder, Path(), *given)]
+        found = ((key, _why_not(path, roots)) for key, path in _paths(manifest))
+        problems += [_outside(manifest, key, why) for key, why in found if why is not None]
     if problems:
         raise RunnerError(list(dict.fromkeys(problems)), Exit.MANIFEST)
 

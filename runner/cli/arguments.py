@@ -41,7 +41,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"runner {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     run = verbs.add_parser("run", help="the whole lifecycle, unattended")
-    run.add_argument("--out", metavar="DIR", help="the run directory itself (default: runs/<name>-<run id>)")
+    run.add_argument(
+        "--out",
+        metavar="DIR",
+        help="the run directory itself (default: runs/<name>-<run id>); of a sweep, the folder of its run directories "
+        "(default: runs/<name>-sweep)",
+    )
+    run.add_argument("--point", metavar="N", help="of a sweep, only this point, counted from 0 (default: RUNNER_POINT)")
     run.add_argument("--fresh", action="store_true", help="remove what an earlier run left in the directory")
     run.add_argument(
         "--log",

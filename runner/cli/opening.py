@@ -12,15 +12,16 @@ from runner.manifest import Manifest, load_manifest
 from runner.progress import LiveWatch
 from runner.roots import check_paths
 from runner.stopping import Stop
+from runner.sweep import point_manifests
 
 if TYPE_CHECKING:
     from runner.world import World
 
 
 def open_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
-    """The manifest, checked; raises RunnerError (64, 66, 78) with every fault found."""
+    """The manifest and every point of its sweep, checked; raises RunnerError (64, 66, 78) with every fault found."""
     manifest = load_manifest(path, overrides)
-    check_paths(manifest, os.environ)
+    check_paths([manifest, *point_manifests(manifest)], os.environ)
     return manifest
 
 

@@ -16,7 +16,7 @@ from runner.backends import load, place
 from runner.cli.opening import make_world, open_manifest
 from runner.console import Console
 from runner.credentials import keys_named_in, take_files
-from runner.errors import Exit, RunnerError
+from runner.errors import Exit, Problem, RunnerError
 from runner.identity import identify, local_directory, run_directory
 from runner.log_lines import LogConsole
 from runner.manifest import Manifest
@@ -28,6 +28,7 @@ from runner.rundir import RunDirectory, finished_report
 from runner.stopping import Stop
 from runner.streams import LastingStream
 from runner.summary import next_command, summarize
+from runner.sweep import chosen_point, point_directory, point_manifests, sweep_directory
 
 if TYPE_CHECKING:
     from runner.attempt import Attempt
@@ -59,8 +60,16 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
         named = args.out or os.environ.get("RUNNER_OUT")
         out = local_directory(named) if named else None
         manifest = _load(args, out, console, stop)
-        run_id = identify(manifest)
-        path = run_directory(manifest, run_id, out, platform.root if platform else None)
+        root = platform.root if platform else None
+        if point := chosen_point(manifest, args.point, os.environ):
+            manifest, run_id = point.manifest, point.run_id
+            path = point_directory(sweep_directory(manifest, out, root), point)
+        elif point_manifests(manifest):  # until the next commit
+            what, fix = "A sweep is run one point at a time so far.", "Add --point N, counted from 0."
+            raise RunnerError(Problem(code="sweep/no-point", what=what, fix=fix), Exit.USAGE)
+        else:
+            run_id = identify(manifest)
+            path = run_directory(manifest, run_id, out, root)
         report = None if args.fresh or ranks.size > 1 else finished_report(path, run_id)
         if report is not None:
             return _show(console, report, path, args.again, stop, repeated=True)

@@ -18,6 +18,7 @@ from runner.rundir import RunDirectory, read_report
 from runner.schema import read_schema
 from runner.stopping import Stop
 from runner.summary import next_command, summarize
+from runner.sweep import point_manifests
 
 
 def validate(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
@@ -27,11 +28,13 @@ def validate(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     worst = Exit.DONE
     for path in args.manifests:
         try:
-            notes.extend(missing_credentials(open_manifest(path), os.environ))
+            manifest = open_manifest(path)
+            for each in (manifest, *point_manifests(manifest)):
+                notes.extend(missing_credentials(each, os.environ))
         except RunnerError as error:
             problems.extend(error.problems)
             worst = Exit(max(worst, error.exit_code))
-    console.problems([*problems, *notes], args.format)
+    console.problems([*problems, *dict.fromkeys(notes)], args.format)
     if args.format == "text":
         faulty = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}" if problems else "no problems"
         console.line(f"{len(args.manifests)} manifest{'s' if len(args.manifests) != 1 else ''}: {faulty}")
