@@ -21,7 +21,8 @@ RANKING = ("error", "warning", "note")
 class Outcome:
     """The exit code and what led to it; the report and its directory where there was a run.
 
-    `is_final`: a request to stop that came meanwhile does not change the code.
+    `is_final`: a request to stop that came meanwhile does not change the code. `is_told`: processes that this one
+    started have told how it ended.
     """
 
     exit_code: Exit
@@ -30,6 +31,7 @@ class Outcome:
     path: Path | None = None
     next_command: str | None = None
     is_final: bool = False
+    is_told: bool = False
 
 
 def describe(outcome: Outcome, max_bytes: int = MAX_BYTES) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def make_experiment(
 class Run:
     """One attempt in processes of its own."""
 
-    def __init__(self, experiment: Experiment, out: Path, *before: str):
+    def __init__(self, experiment: Experiment, out: Path, *before: str, environment: Mapping[str, str] | None = None):
         self.out = out
         self.mark = uuid.uuid4().hex
         self._events = _size(out / "events.jsonl")
@@ -79,7 +79,7 @@ class Run:
         self.process = subprocess.Popen(
             experiment.command(out, *before),
             cwd=ROOT,
-            env=experiment.environment(self.mark),
+            env=experiment.environment(self.mark) | dict(environment or {}),
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -59,10 +59,51 @@ def place(environment: Mapping[str, str]) -> Place:
     return Place(rank=_number(environment, "SLURM_PROCID"), size=size, local=_number(environment, "SLURM_LOCALID"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """This machine among several, on each of which the runner was started once: its number, how many they are, how
+    many processes it is to have (None: one for each GPU), and where all of them meet."""
+
+    rank: int
+    size: int
+    processes: int | None
+    address: str
+    port: int
+
+    def place(self, local: int, processes: int) -> dict[str, str]:
+        """The environment, as torchrun sets it, of one of the processes of this machine."""
+        return {
+            "RANK": str(self.rank * processes + local),
+            "WORLD_SIZE": str(self.size * processes),
+            "LOCAL_RANK": str(local),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": self.address,
+            "MASTER_PORT": str(self.port),
+        }
+
+
+def node(environment: Mapping[str, str]) -> Node | None:
+    """This machine among several, as torchrun's own PET_ variables tell it (Kubeflow's trainer sets them, and so do
+    the jobs that we export); None where there is one machine, or processes have their places already.
+
+    Raises RunnerError (64) where the variables hold no numbers.
+    """
+    if "RANK" in environment or "SLURM_STEP_ID" in environment or environment.get("PET_NNODES", "1") == "1":
+        return None
+    processes = environment.get("PET_NPROC_PER_NODE", "auto")
+    return Node(
+        rank=_number(environment, "PET_NODE_RANK"),
+        size=_number(environment, "PET_NNODES"),
+        processes=None if processes in ("auto", "gpu") else _number(environment, "PET_NPROC_PER_NODE"),
+        address=environment.get("PET_MASTER_ADDR", "localhost"),
+        port=_number(environment, "PET_MASTER_PORT"),
+    )
+
+
 def is_one_of_many(environment: Mapping[str, str]) -> bool:
     """Whether other processes were started together with this one; no where that cannot be told."""
     try:
-        return place(environment).size > 1
+        return place(environment).size > 1 or node(environment) is not None
     except RunnerError:
         return False
 
@@ -73,7 +114,7 @@ def _number(environment: Mapping[str, str], name: str) -> int:
         problem = Problem(
             code="usage/environment",
             what=f"The environment variable {name} is '{text}', which is no number of processes or of one of them.",
-            fix="Leave it to torchrun or srun to set it, or unset it.",
+            fix="Leave it to torchrun, srun or the exported job to set it, or unset it.",
         )
         raise RunnerError(problem, Exit.USAGE)
     return int(text)

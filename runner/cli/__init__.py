@@ -70,7 +70,7 @@ def _answer(arguments: list[str], stop: Stop) -> tuple[Outcome, Console]:
     try:
         parser = make_parser()
         check_verb(parser, *said)
-        args = parser.parse_args(arguments, argparse.Namespace(again=again))
+        args = parser.parse_args(arguments, argparse.Namespace(again=again, arguments=arguments))
         if getattr(args, "log", "auto") not in LOGS:
             parser.error(f"RUNNER_LOG is '{args.log}'; choose from {', '.join(LOGS)}")
     except SystemExit as error:  # argparse leaves with 2, which here means nothing
@@ -98,6 +98,8 @@ def _end(ended: tuple[Outcome, Console], stop: Stop) -> Exit:
     outcome, console = ended
     if stop.decide() and not outcome.is_final:
         outcome = replace(outcome, exit_code=Exit.INTERRUPTED)
+    if outcome.is_told:
+        return outcome.exit_code
     with contextlib.suppress(OSError):
         if isinstance(console, LogConsole):
             console.end(describe(outcome))

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.attempts import NO_PROGRESS
-from runner.backends import load, place
+from runner.backends import load, node, place
+from runner.cli.node import run_node
 from runner.cli.opening import make_world, open_manifest
 from runner.console import Console
 from runner.credentials import keys_named_in, take_files
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 def run(args: argparse.Namespace, console: Console, stop: Stop) -> Outcome:
     """The whole lifecycle, in its directory, and what the service that runs us gets of it."""
+    if (here := node(os.environ)) is not None:
+        return Outcome(exit_code=run_node(here, args.arguments, os.environ, stop), is_told=True)
     if isinstance(sys.stdout, LastingStream):
         sys.stdout.lasts_always = True  # a log that cannot be written is no reason to stop
     with contextlib.redirect_stdout(sys.stderr) if isinstance(console, LogConsole) else contextlib.nullcontext():
@@ -132,8 +135,10 @@ def _show(
 
 @contextlib.contextmanager
 def _leading(kind: str) -> Iterator[list[Exit]]:
-    """Rank 0 of several processes: the others are let go at the end, with the exit code that is put into the list."""
+    """Rank 0 of several processes: the others find it here from the beginning, however long it takes to training, and
+    are let go at the end, with the exit code that is put into the list."""
     codes = [Exit.BUG]
+    load(kind).gather()
     try:
         yield codes
     except RunnerError as error:

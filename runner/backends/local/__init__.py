@@ -92,6 +92,11 @@ def follow(is_stopped: Callable[[], bool]) -> int:
     return worker.follow(is_stopped)
 
 
+def gather() -> None:
+    """Rank 0: opens the place where the ranks meet."""
+    meeting()
+
+
 def dismiss(exit_code: int) -> None:
     """Rank 0: lets the other ranks end."""
     meeting().dismiss(exit_code)

@@ -12,15 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from torch.distributed import DistError
+
 from runner.backends.local.ranks import Ranks, joined, placed
 from runner.backends.local.ranks.job import RankJob
-from runner.backends.local.ranks.launch import PATIENCE_SECONDS, die_with_parent, has_torchrun
-from runner.backends.local.ranks.meeting import meeting
+from runner.backends.local.ranks.launch import PATIENCE_SECONDS, has_torchrun
+from runner.backends.local.ranks.meeting import Meeting, arrive
 from runner.backends.local.ranks.status import leave_status, lost_another
 from runner.backends.local.ranks.watch import RankWatch
 from runner.backends.local.session import LocalSession
-from runner.errors import Exit, RunnerError
+from runner.errors import Exit, Problem, RunnerError
 from runner.masking import MaskedStream, remember
+from runner.stopping import die_with_parent
 
 
 def run_rank(
@@ -64,8 +67,22 @@ def main() -> int:
 
 def follow(is_stopped: Callable[[], bool]) -> int:
     """A rank that somebody else started, but rank 0: does its part of the training when rank 0 comes to it, and ends
-    with rank 0's exit code. A request to stop is rank 0's to answer, for as long as rank 0 lives."""
-    ranks, meet = placed(), meeting()
+    with rank 0's exit code. Raises RunnerError (74) where rank 0 does not come, or goes without a word."""
+    try:
+        meet = arrive(is_stopped)
+        return int(Exit.INTERRUPTED) if meet is None else _follow(meet, is_stopped)
+    except DistError as error:
+        problem = Problem(
+            code="train/rank-lost",
+            what=f"Process 0 of {placed().size} cannot be reached (any more): {str(error).splitlines()[0]}",
+            fix="Run the same command again in all processes: it goes on from the last checkpoint.",
+        )
+        raise RunnerError(problem, Exit.IO) from error
+
+
+def _follow(meet: Meeting, is_stopped: Callable[[], bool]) -> int:
+    """A request to stop is rank 0's to answer, for as long as rank 0 lives."""
+    ranks = meet.ranks
     done = False
     give_up = float("inf")
     while (code := meet.end()) is None and time.monotonic() < give_up:

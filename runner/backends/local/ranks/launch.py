@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -22,11 +20,10 @@ from runner.backends.local.ranks.status import forget, leave_status, lost_anothe
 from runner.backends.local.ranks.watch import AgreedWatch, Shown
 from runner.errors import Interrupted
 from runner.machine.threads import settled
+from runner.stopping import die_with_parent
 
 WORD_SECONDS = 2.0  # for a rank that failed to leave word
 PATIENCE_SECONDS = 60.0  # from the request to stop until processes that do not end are ended
-SIGNAL_OF_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG
-_LIBC = ctypes.CDLL(None)  # loaded before anything forks
 T = TypeVar("T")
 
 
@@ -55,11 +52,6 @@ def spawn(path: Path, num_processes: int, watch: Watch) -> None:
         )
         interrupted = _follow_lines(process, watch)
     raise_outcome(folder, num_processes, process.returncode, interrupted)
-
-
-def die_with_parent() -> None:
-    """Makes the kernel end this process with the one that started it."""
-    _LIBC.prctl(SIGNAL_OF_PARENTS_DEATH, signal.SIGKILL)
 
 
 def has_torchrun() -> bool:

@@ -6,15 +6,17 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistError, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from runner.backends.local.ranks import Ranks, placed
 
 FAREWELL_SECONDS = 5.0
+ARRIVAL_SECONDS = 1800.0  # a machine may still be fetching the image
+TRY_SECONDS = 5.0  # during which a request to stop is not heard
 MEETING_PORT = 29_400
 
 
@@ -22,6 +24,21 @@ MEETING_PORT = 29_400
 def meeting() -> Meeting:
     """Where the ranks of this job meet; each process has one."""
     return Meeting(placed(), os.environ)
+
+
+def arrive(is_stopped: Callable[[], bool]) -> Meeting | None:
+    """The others: the meeting, which rank 0 may open later than we come; None when asked to stop before it did.
+
+    Raises torch's DistError where it does not.
+    """
+    give_up = time.monotonic() + ARRIVAL_SECONDS
+    while not is_stopped():
+        try:
+            return meeting()
+        except DistError:
+            if time.monotonic() > give_up:
+                raise
+    return None
 
 
 class Meeting:
@@ -35,8 +52,10 @@ class Meeting:
             int(environment.get("MASTER_PORT") or MEETING_PORT + int(environment.get("SLURM_JOB_ID", 0)) % 1000),
             ranks.size,
             is_master=ranks.rank == 0 and not hosted,
-            timeout=timedelta(minutes=10),
+            timeout=timedelta(seconds=TRY_SECONDS),
+            wait_for_workers=False,
         )
+        whole.set_timeout(timedelta(seconds=ARRIVAL_SECONDS))
         self.store = PrefixStore(environment.get("TORCHELASTIC_RESTART_COUNT", "0"), whole)  # torchrun keeps it
         self.room = PrefixStore("runner/train", self.store)
 
