@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from runner import __version__
 from runner.asked import asked_for
 from runner.errors import Exit, Problem, RunnerError, Where
-from runner.files import sha256_of
+from runner.files import known_sha256
 from runner.manifest import Manifest
 from runner.plan import model_reference, source_files
 
@@ -21,7 +22,8 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 def identify(manifest: Manifest, hash_of: Callable[[Path], str] | None = None) -> str:
     """The run id: a hash of what is asked for, of the files it names (by `hash_of`) and of this version.
 
-    Tracking, checkpoints and limits do not count, so changing them does not make another run.
+    Tracking, checkpoints and limits do not count, so changing them does not make another run; nor does where the files
+    lie, or when they were written.
     """
     hash_of = hash_of or file_hash
     asked = asked_for(manifest.values)
@@ -58,19 +60,19 @@ def local_directory(text: str) -> Path:
 
 
 def _folder_signature(model: Path, hash_of: Callable[[Path], str]) -> list[str]:
-    """A local model's files: small ones by content, weights by size and time, which are read in no time."""
+    """A local model's files, by content."""
     files = sorted(path for path in model.glob("*") if path.is_file()) if model.is_dir() else []
-    signature = []
-    for path in files:
-        found = path.stat()
-        large = found.st_size > 1_000_000
-        signature.append(f"{path.name} {f'{found.st_size} {found.st_mtime_ns}' if large else hash_of(path)}")
-    return signature
+    return [f"{path.name} {hash_of(path)}" for path in files]
 
 
-def file_hash(path: Path) -> str:
+def hashing(cache: Path) -> Callable[[Path], str]:
+    """`file_hash`, which reads a large file once for each cache."""
+    return partial(file_hash, cache=cache)
+
+
+def file_hash(path: Path, cache: Path | None = None) -> str:
     """The sha256 of a file; one that cannot be read has none."""
     try:
-        return sha256_of(path)
+        return known_sha256(path, cache)
     except OSError:
         return "unreadable"

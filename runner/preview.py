@@ -13,7 +13,7 @@ from runner.data.ledger import OUTCOMES, Ledger, SourceTotals
 from runner.data.prepare import Dataset, Shown, prepare_data
 from runner.errors import Exit, RunnerError
 from runner.gate.decide import Decision, decide_for_free, describe_power
-from runner.identity import identify
+from runner.identity import hashing, identify
 from runner.manifest import Manifest
 from runner.plan import Plan, make_plan
 from runner.scoring import Scoring, check_metrics, read_scoring, with_classes
@@ -44,7 +44,7 @@ def _preview(manifest: Manifest, world: World, console: Console) -> Exit:
     console.line(console.paint("Resolved values", "bold"))
     console.line(table(list(_values(plan)), words=True))
     console.line(f"   W&B will be {mode}{f': {why}' if why else ''}")
-    folder = world.cache / "plans" / identify(manifest) / "data"
+    folder = world.cache / "plans" / identify(manifest, hashing(world.cache)) / "data"
     dataset = prepare_data(plan, session, folder, world.cache, world.watch)
     scoring = with_classes(scoring, dataset)
     problems = check_metrics(scoring, dataset)

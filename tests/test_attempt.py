@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 
-from runner.identity import identify
+from runner.identity import hashing, identify
+from runner.manifest import load_manifest
 from tests.fakes import quickstart
 
 
@@ -23,3 +28,20 @@ from tests.fakes import quickstart
 )
 def test_only_what_changes_the_result_makes_another_run(assignment: str, is_another: bool) -> None:
     assert (identify(quickstart(assignment)) != identify(quickstart())) is is_another
+
+
+def test_neither_where_the_files_lie_nor_when_they_were_written_makes_another_run(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "model").mkdir(parents=True)
+    (here / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    (here / "model" / "config.json").write_text("{}")
+    (here / "model" / "model.safetensors").write_bytes(bytes(2_000_000))
+    manifest = "name: m\ndata: {train: rows.jsonl}\napproach: {kind: lora, model: ./model}\ngate: {task: style}\n"
+    (here / "m.yaml").write_text(manifest)
+    shutil.copytree(here, there, copy_function=shutil.copy)
+    weights = there / "model" / "model.safetensors"
+    os.utime(weights, (1, 1))
+    ids = {identify(load_manifest(folder / "m.yaml"), hashing(tmp_path / "cache")) for folder in (here, there)}
+    assert len(ids) == 1
+    weights.write_bytes(b"1" + bytes(1_999_999))
+    assert identify(load_manifest(there / "m.yaml"), hashing(tmp_path / "cache")) not in ids

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.files import are_as_noted, facts_of, open_ordinary, read_small, sha256_of, write_whole
+from runner import files
+from runner.files import are_as_noted, facts_of, known_sha256, open_ordinary, read_small, sha256_of, write_whole
 
 
 @pytest.mark.parametrize("content", ["naïve\n", b"\x00\xff"])
@@ -64,3 +65,28 @@ def test_no_more_is_read_than_is_allowed(tmp_path: Path) -> None:
     assert read_small(path, 11) == b"x" * 11
     with pytest.raises(OSError, match="more than 10 bytes"):
         read_small(path, 10)
+
+
+def test_a_large_file_is_read_once_and_again_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large, small, cache = tmp_path / "large", tmp_path / "small", tmp_path / "cache"
+    large.write_bytes(bytes(files.LARGE_BYTES))
+    small.write_bytes(b"a")
+    read: list[Path] = []
+    monkeypatch.setattr(files, "sha256_of", lambda path: read.append(path) or sha256_of(path))
+    first = known_sha256(large, cache)
+    assert [known_sha256(large, cache), known_sha256(large, cache)] == [first, first] and read == [large]
+    before = large.stat()
+    large.write_bytes(b"1" + bytes(files.LARGE_BYTES - 1))
+    os.utime(large, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if nothing had been written
+    assert known_sha256(large, cache) == sha256_of(large) != first
+    assert known_sha256(small, cache) == sha256_of(small) and known_sha256(large, None) == sha256_of(large)
+
+
+@pytest.mark.parametrize("kept", ["{torn", "[]", '{"seen": 1}'])
+def test_a_damaged_note_of_a_hash_only_costs_time(kept: str, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(bytes(files.LARGE_BYTES))
+    known_sha256(large, tmp_path / "cache")
+    (note,) = (tmp_path / "cache" / "hashes").iterdir()
+    note.write_text(kept)
+    assert known_sha256(large, tmp_path / "cache") == sha256_of(large)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from runner.attempts import NO_PROGRESS
 from runner.backends import load, node, place
 from runner.cli.node import run_node
-from runner.cli.opening import make_world, open_manifest
+from runner.cli.opening import cache_folder, make_world, open_manifest
 from runner.console import Console
 from runner.credentials import keys_named_in, take_files
 from runner.errors import Exit, Problem, RunnerError
-from runner.identity import identify, local_directory, run_directory
+from runner.identity import hashing, identify, local_directory, run_directory
 from runner.log_lines import LogConsole
 from runner.manifest import Manifest
 from runner.outcome import Outcome
@@ -71,7 +71,7 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
             what, fix = "A sweep is run one point at a time so far.", "Add --point N, counted from 0."
             raise RunnerError(Problem(code="sweep/no-point", what=what, fix=fix), Exit.USAGE)
         else:
-            run_id = identify(manifest)
+            run_id = identify(manifest, hashing(cache_folder()))
             path = run_directory(manifest, run_id, out, root)
         report = None if args.fresh or ranks.size > 1 else finished_report(path, run_id)
         if report is not None:

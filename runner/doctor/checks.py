@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from runner.errors import Exit, Problem
-from runner.identity import identify, run_directory
+from runner.identity import hashing, identify, run_directory
 from runner.machine.cgroups import ROOT
 from runner.manifest import Manifest
 from runner.platforms import find_platform
@@ -47,7 +47,7 @@ class Patient:
         root = platform.root if platform else None
         if manifest is None:
             return cls(manifest=None, environment=environment, cache=cache, run_directory=out or root or Path("runs"))
-        run_id = identify(manifest)
+        run_id = identify(manifest, hashing(cache))
         folder = run_directory(manifest, run_id, out, root)
         return cls(manifest=manifest, environment=environment, cache=cache, run_directory=folder, run_id=run_id)
 

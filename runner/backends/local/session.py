@@ -41,7 +41,7 @@ from runner.backends.local.ranks.job import RankJob
 from runner.backends.local.ranks.launch import lead, spawn
 from runner.backends.local.room import expect
 from runner.conversation import Completion, Example, Message
-from runner.files import sha256_of
+from runner.files import known_sha256, sha256_of
 
 WHOLE = ("full", "merged")  # whose tuned side is weights of its own; "merged" only answers
 
@@ -222,10 +222,11 @@ class LocalSession:
         return key_of(*weights, dtype, device, torch.__version__, transformers.__version__)[:16]
 
     def _signature(self) -> list[object]:
-        """The base weights by name, commit and files."""
+        """The base weights by name and commit, or by what is in their files, wherever these lie."""
         folder = Path(self.folder)
         # An embedded model's folder is named after its contents, and lies in a cache that may be made anew.
-        own = [folder.name] if self.facts.name in EMBEDDED else [self.folder, _signature(folder)]
+        embedded = self.facts.name in EMBEDDED
+        own = [folder.name] if embedded else _signature(folder, self._cache) or [self.folder]
         return [*own, self._commit, self.method == "qlora", *(["trusted code"] if self._trust else [])]
 
     def _encoded(self, examples: Sequence[Example]) -> EncodedRows:
@@ -274,7 +275,7 @@ class LocalSession:
         self._side = side
 
 
-def _signature(folder: Path) -> list[str]:
-    """A local model's files by size and time, which are read in no time; none for a model of the hub."""
+def _signature(folder: Path, cache: Path) -> list[str]:
+    """A local model's files by name and content; none for a model of the hub."""
     files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
-    return [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    return [f"{path.name} {known_sha256(path, cache)}" for path in files]
