@@ -7,11 +7,11 @@ from typing import Any
 
 PATIENCE = ("max_parallel", "timeout_seconds", "processes", "accelerator")
 # What changes no result; of the budget, the price of the machine does count, as the return rests on it.
-VOLATILE = ("description", "checkpoint", "tracking", "budget", "sweep")
+VOLATILE = ("description", "checkpoint", "tracking", "budget", "resources", "sweep")
 
 
 def asked_for(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without tracking, checkpoints, limits and the other points of a sweep."""
+    """The values without tracking, checkpoints, limits, machines and the other points of a sweep."""
     asked: dict[str, Any] = {key: _without_patience(item) for key, item in values.items() if key not in VOLATILE}
     asked["usd_per_hour"] = (values.get("budget") or {}).get("usd_per_hour")
     return asked

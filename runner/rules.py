@@ -42,6 +42,7 @@ def cross_rules(document: Document, problems: Sequence[Problem]) -> Iterator[Pro
     yield from _eval_rules(document, faulty)
     yield from _gate_rules(document, faulty)
     yield from _price_rules(document, faulty)
+    yield from _machine_rules(document, faulty)
 
 
 def secret_rules(document: Document) -> Iterator[Problem]:
@@ -286,3 +287,35 @@ def _unpriced(document: Document, cap: KeyPath, holder: str, example: str) -> Pr
         where=document.where(cap),
         fix=f"For example  {example}",
     )
+
+
+def _machine_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
+    """The machines that are asked for have what the run is told to use."""
+    section = "resources"
+    if _is_faulty(faulty, section) or _is_faulty(faulty, "approach") or not document.get(section):
+        return
+    gpus, gpu, nodes = (document.get(section, key) for key in ("gpus", "gpu", "nodes"))
+    accelerator, processes = (document.get("approach", key) for key in ("accelerator", "processes"))
+    if gpus == 0 and (gpu or accelerator == "required"):
+        why = f"gpu: {gpu}" if gpu else "approach.accelerator: required"
+        yield Problem(
+            code="resources/no-gpu",
+            what=f"No GPU is asked for, and '{why}' wants one.",
+            where=document.where((section, "gpus"), value=True),
+            fix="Write gpus: 1, or take the other one away.",
+        )
+    if accelerator == "none" and (gpu or gpus):
+        yield Problem(
+            code="resources/unused-gpu",
+            what="GPUs are asked for, and approach.accelerator: none leaves them alone.",
+            where=document.where((section, "gpu" if gpu else "gpus")),
+            fix="Remove it, or set approach.accelerator to required.",
+        )
+    places = (nodes or 1) * max(1, gpus or 0)
+    if isinstance(processes, int) and ((nodes or 1) > 1 or (gpus or 0) > 1) and processes != places:
+        yield Problem(
+            code="resources/processes",
+            what=f"{nodes or 1} x {max(1, gpus or 0)} GPUs are asked for, and approach.processes is {processes}.",
+            where=document.where(("approach", "processes"), value=True),
+            fix="Write approach.processes: auto, one for each GPU.",
+        )

@@ -186,8 +186,9 @@ def _bare_number(text: str) -> str:
 
 
 def _slug(text: str, pattern: str) -> str:
+    """A name of small letters for a key that takes nothing else; elsewhere it would be another thing's name."""
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return f"Write {slug}." if re.search(pattern, slug) else ""
+    return f"Write {slug}." if re.search(pattern, slug) and not re.search(pattern, "A.") else ""
 
 
 def _range(schema: Mapping[str, Any]) -> str:

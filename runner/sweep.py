@@ -15,6 +15,7 @@ from runner.variants import SECTION, Variant, apply, expand
 
 ALONE = f"{SECTION}=null"  # what makes a manifest with a sweep one without
 VARIABLE = "RUNNER_POINT"
+OF_AWS = "AWS_BATCH_JOB_ARRAY_INDEX"  # AWS Batch numbers the jobs of an array under a name of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def chosen_point(manifest: Manifest, option: str | None, environment: Mapping[st
 
     Raises RunnerError (64) where there is no such point.
     """
-    told = environment.get(VARIABLE) if option is None else option
+    told = (environment.get(VARIABLE) or environment.get(OF_AWS)) if option is None else option
     if not told:
         return None
     where = Where(path=VARIABLE if option is None else "--point")

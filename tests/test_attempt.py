@@ -20,6 +20,7 @@ from tests.fakes import quickstart
         ("tracking.wandb=off", False),
         ("budget.max_hours=9", False),
         ("checkpoint={ every_steps: 5, keep: 3 }", False),
+        ("resources={ gpu: H100, nodes: 2 }", False),
         ("budget.usd_per_hour=9", True),
         ("seed=7", True),
         ("hyperparameters.max_length=512", True),

@@ -28,6 +28,7 @@ from runner.plan import (
     JudgePlan,
     OtherModel,
     Plan,
+    ResourcesPlan,
     RoiPlan,
     ServingPlan,
     SourcePlan,
@@ -160,6 +161,7 @@ def test_the_report_knows_every_exit_code() -> None:
         ("roi.current", ServingPlan, {}),
         ("tracking", TrackingPlan, {}),
         ("budget", BudgetPlan, {}),
+        ("resources", ResourcesPlan, {}),
     ],
 )
 def test_the_plan_has_a_field_for_every_key_of_the_schema(section: str, plan: type, renamed: dict[str, str]) -> None:

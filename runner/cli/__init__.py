@@ -16,7 +16,7 @@ from runner.backends import is_one_of_many
 from runner.cli.arguments import LOGS, VERBS, check_verb, make_parser
 from runner.cli.opening import cache_folder
 from runner.cli.running import run
-from runner.cli.verbs import doctor, plan, prepare, report, schema, validate
+from runner.cli.verbs import doctor, export, plan, prepare, report, schema, validate
 from runner.console import Console
 from runner.disks import io_problem
 from runner.errors import Exit, Problem, RunnerError
@@ -37,6 +37,7 @@ CARRIED_OUT: dict[str, Callable[[argparse.Namespace, Console, Stop], Outcome | E
     "report": report,
     "prepare": prepare,
     "doctor": doctor,
+    "export": export,
 }
 
 

@@ -13,7 +13,8 @@ from runner.errors import EXIT_CODES
 from runner.masking import masked_source
 
 TRUST = "let Python code that comes with the model run, with all that you may do; read it first"
-VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor")
+VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor", "export")
+CLUSTERS = ("skypilot", "kubernetes", "kubeflow", "slurm", "awsbatch")
 LOGS = ("auto", "text", "json")
 DOCTOR = (
     "look at this machine: GPU, limits, packages, folders, servers, credentials",
@@ -58,7 +59,16 @@ def make_parser() -> argparse.ArgumentParser:
     run.set_defaults(verb="run")
     plan = verbs.add_parser("plan", help="everything known before anything is spent")
     plan.set_defaults(verb="plan")
-    for verb in (run, plan):
+    export = verbs.add_parser("export", help="the run as a job of a cluster, on standard output")
+    export.add_argument("target", choices=CLUSTERS, help="the kind of cluster")
+    export.add_argument("--out", metavar="DIR_OR_URL", help="the run directory over there, as s3://bucket/prefix")
+    export.add_argument("--output", type=Path, metavar="FILE", help="write the job to this file")
+    export.add_argument("--point", metavar="N", help="of a sweep, only this point, counted from 0")
+    export.add_argument(
+        "--at", metavar="PATH", help="the manifest's place in the container, where it and its files are there already"
+    )
+    export.set_defaults(verb="export")
+    for verb in (run, plan, export):
         verb.add_argument("manifest", type=Path)
         verb.add_argument(
             "--set",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from runner.cli.opening import cache_folder, make_world, open_manifest
 from runner.console import Console
 from runner.credentials import keys_named_in, take_files
 from runner.errors import Exit, Problem, RunnerError
+from runner.files import write_whole
 from runner.identity import local_directory
 from runner.manifest import missing_credentials
 from runner.packages import missing_for_training, require_training
@@ -18,7 +22,7 @@ from runner.rundir import RunDirectory, read_report
 from runner.schema import read_schema
 from runner.stopping import Stop
 from runner.summary import next_command, summarize
-from runner.sweep import point_manifests
+from runner.sweep import chosen_point, point_manifests
 
 
 def validate(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
@@ -100,3 +104,28 @@ def doctor(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     )
     show(checks, console, args.format)
     return exit_of(checks)
+
+
+def export(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    """Writes the run as a job of a cluster; what is worth knowing, and what to type next, goes to standard error."""
+    from runner.launch import TARGETS, check_output, make_job
+    from runner.launch import export as write_job
+
+    manifest = replace(open_manifest(args.manifest, args.overrides), trust_remote_code=args.trust_remote_code)
+    if point := chosen_point(manifest, args.point, {}):
+        manifest = point.manifest
+    file = args.output or Path(f"{manifest.values['name']}.{args.target}.{TARGETS[args.target].ending}")
+    job = make_job(manifest, out=args.out, at=args.at, file=shlex.quote(str(file)), again=args.again)
+    exported = write_job(args.target, manifest, job)
+    if args.output:
+        check_output(args.output, args.manifest, job)
+        write_whole(args.output, exported.text)
+    else:
+        sys.stdout.write(exported.text)  # whole: rows that go along stay what they are
+        sys.stdout.flush()
+    aside = Console(sys.stderr)
+    aside.problems(exported.findings)
+    if not args.output:
+        aside.line(f"The job is on standard output; with --output {file} it is a file.")
+    aside.line(f"next    {exported.following}")
+    return Exit.DONE

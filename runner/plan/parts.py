@@ -211,6 +211,28 @@ class DeliveryPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResourcesPlan:
+    """The machines that a cluster is asked for, as written; None is what the cluster gives, or follows from the rest
+    of the manifest (`gpus`, `shm_gb`)."""
+
+    image: str | None
+    gpu: str | None
+    gpus: int | None
+    nodes: int
+    cpus: int | None
+    memory_gb: int | None
+    disk_gb: int | None
+    shm_gb: int | None
+    spot: bool
+    max_attempts: int
+    max_hours: float | None
+    queue: str | None
+    volume: str | None
+    keys_from: str | None
+    role: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """The experiment, resolved; `origins` says of every dotted key where its value comes from.
 
@@ -234,6 +256,7 @@ class Plan:
     roi: RoiPlan | None
     tracking: TrackingPlan
     budget: BudgetPlan
+    resources: ResourcesPlan | None
     manifest_path: Path
     values: Mapping[str, Any]
     origins: Mapping[str, str]
