@@ -97,6 +97,12 @@ def test_a_plan_ends_as_it_would_end_with_everything_installed(
     assert (done.returncode, told in done.stdout) == (exit_code, True), done.stdout + done.stderr
 
 
+def test_a_job_for_a_cluster_is_written() -> None:
+    words = ("--set", "resources.image=registry.test/runner:1", "--out", "s3://bucket/prefix")
+    done = light("export", "kubernetes", "manifests/quickstart.yaml", *words)
+    assert (done.returncode, "kind: Job" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 def test_the_doctor_says_which_training_packages_are_missing() -> None:
     done = light("doctor", "--format", "json")
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}

@@ -57,7 +57,7 @@ def test_every_process_of_every_machine_has_a_place_of_its_own() -> None:
 def two(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[Any, Mapping[str, Any]]:
     """An experiment of two processes, and the result where both are on one machine."""
     folder = tmp_path_factory.mktemp("two")
-    experiment = make_experiment(folder, tiny_model, ranks=2, num_steps=8)
+    experiment = make_experiment(folder, tiny_model, ranks=2, num_steps=30)
     return experiment, left_alone(experiment, folder / "one-machine")
 
 
@@ -108,6 +108,18 @@ def test_two_machines_train_the_weights_that_one_does(
     assert result(tmp_path / "run") == expected
     training = json.loads((tmp_path / "run" / "report.json").read_text())["training"]
     assert (training["num_processes"], training["strategy"]) == (2, "replicated")
+
+
+@pytest.mark.slow
+def test_a_machine_alone_takes_nothing_from_what_several_would_be_told(
+    two: tuple[Any, Mapping[str, Any]], tmp_path: Path, runs: list[Run]
+) -> None:
+    """Kubeflow's trainer sets the same variables for one machine, and torchrun, which we start there, reads them."""
+    experiment, expected = two
+    told = {**TOLD, "PET_NNODES": "1", "PET_NODE_RANK": "0", "PET_NPROC_PER_NODE": "1", "PET_MASTER_ADDR": "nowhere"}
+    runs.append(Run(experiment, tmp_path / "run", environment=told))
+    assert runs[0].wait() == 0
+    assert result(tmp_path / "run") == expected
 
 
 @pytest.mark.long

@@ -137,7 +137,7 @@ def _head(job: Job) -> str:
         ("submit", submit(job)),
         ("watch", f"sky jobs logs -n {name}" if not job.num_points else "sky jobs queue"),
         ("stop", f"sky jobs cancel -y -n {name}"),
-        ("go on", f"{submit(job)}"),
+        ("go on", "submit it again"),
         ("results", results),
     ]
     remarks = [

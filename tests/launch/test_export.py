@@ -17,13 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.cli.arguments import CLUSTERS
+from runner.cli.opening import open_manifest
 from runner.errors import EXIT_CODES, Exit, RunnerError
+from runner.identity import identify
 from runner.launch import TARGETS, export, make_job
 from runner.launch.awsbatch import MOST_RULES, retry_rules
 from runner.launch.pods import LABEL, MOST_BYTES
 from runner.launch.retry import FINAL, RETRIED
 from runner.launch.text import as_yaml
 from runner.manifest import load_manifest
+from runner.plan import source_files
 from tests.errors import call
 from tests.launch.cases import CASES, Case, carry_out, in_folder
 
@@ -141,6 +144,32 @@ def test_the_files_that_go_along_are_what_they_were() -> None:
     with in_folder():
         for name in ("tickets.yaml", "data/tickets.jsonl", "data/ticket.schema.json"):
             assert found["ConfigMap"]["data"][items[name]] == Path(name).read_text()
+
+
+def test_the_files_as_a_pod_sees_them_are_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kubelet lays them out as links into a folder of its own, and the image limits what a manifest may name."""
+    for label in ("small", "large", "sweep"):
+        [case] = [case for case in CASES if (case.target, case.label) == ("kubernetes", label)]
+        job, exported = carry_out(case)
+        found = documents(exported.text)
+        work = tmp_path / label
+        (work / "job" / "..2026").mkdir(parents=True)
+        (work / "job" / "..data").symlink_to("..2026")
+        for item in volume(found["Job"], "job")["configMap"]["items"]:
+            path = work / "job" / "..data" / item["path"]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(found["ConfigMap"]["data"][item["key"]])
+            top = Path(item["path"]).parts[0]
+            if not (work / "job" / top).is_symlink():
+                (work / "job" / top).symlink_to(Path("..data") / top)
+        monkeypatch.chdir(work)
+        monkeypatch.setenv("RUNNER_ROOTS", "/data:/models")
+        words = words_of(case, exported.text)
+        assert words[:2] == ["run", "/work/job/tickets.yaml"]
+        overrides = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+        manifest = open_manifest(Path("job/tickets.yaml"), overrides)
+        assert identify(manifest) == job.run_id
+        assert all(path.is_file() for path in source_files(manifest))
 
 
 def volume(job: Any, name: str) -> Any:
