@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from runner.errors import EXIT_CODES, Exit, Problem, RunnerError
 
 NO_PROGRESS = "run/no-progress"
+TAIL_BYTES = 1 << 16
 DEFAULT_LIMIT = 3  # of budget.max_idle_attempts, see the schema
 
 
@@ -43,15 +45,32 @@ def read_attempts(path: Path) -> list[PastAttempt]:
     return attempts
 
 
+def is_under_way(path: Path) -> bool:
+    """Whether the latest attempt that events.jsonl tells of has no end; only the end of the file is read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return False
+    names = (event.get("event") for event in _parsed(reversed(lines)))
+    return next((name == "attempt" for name in names if name in ("attempt", "end")), bool(lines))
+
+
 def _events(path: Path) -> Iterable[Mapping[str, Any]]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError:
-        return
+        return []
+    return _parsed(lines)
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterable[Mapping[str, Any]]:
+    """The events of lines that are whole."""
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             yield event

@@ -63,6 +63,12 @@ def take_lease(folder: Path, lost: Callable[[], None]) -> SoftFileLease | None:
     return None
 
 
+def is_refreshed(folder: Path) -> bool:
+    """Whether the folder's lease had a sign of life within LEASE_SECONDS."""
+    seen = _refreshed(folder)
+    return seen is not None and abs(time.time() - seen / 1e9) < LEASE_SECONDS
+
+
 def _refreshed(folder: Path) -> int | None:
     """When the holder last refreshed its lease; read through an open file, which network mounts do not answer from
     memory."""

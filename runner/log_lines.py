@@ -52,6 +52,10 @@ class LogConsole(Console):
         scores = [{key: found[key] for key in SCORES} for found in comparisons]
         self.event("verdict", report["verdict_text"], verdict=report["verdict"], comparisons=scores)
 
+    def point(self, row: Mapping[str, Any]) -> None:
+        """What became of a point of a sweep."""
+        self.event("point", f"point {row['number']} {row['label']}: {row['status']}", **row)
+
     def end(self, facts: Mapping[str, Any]) -> None:
         """The last line: how the command ended, see `outcome.describe`."""
         level = "info" if facts["exit_code"] in (Exit.DONE, Exit.SAID_NO) else "error"

@@ -19,7 +19,8 @@ RANKING = ("error", "warning", "note")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The exit code and what led to it; the report and its directory where there was a run.
+    """The exit code and what led to it; the report, its directory and its file there where there was a run. Of a sweep,
+    `chosen` is the directory of its best run.
 
     `is_final`: a request to stop that came meanwhile does not change the code. `is_told`: processes that this one
     started have told how it ended.
@@ -29,6 +30,8 @@ class Outcome:
     problems: tuple[Problem, ...] = ()
     report: Mapping[str, Any] | None = None
     path: Path | None = None
+    file: str = "report.json"
+    chosen: Path | None = None
     next_command: str | None = None
     is_final: bool = False
     is_told: bool = False
@@ -44,7 +47,7 @@ def describe(outcome: Outcome, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
         "meaning": meaning.meaning,
         "retry": meaning.retry,
         **{key: report.get(key) for key in ("run_id", "status", "verdict", "verdict_text")},
-        "report": str(outcome.path / "report.json") if outcome.path else None,
+        "report": str(outcome.path / outcome.file) if outcome.path else None,
         "next": outcome.next_command,
         "problems": problems,
         "num_problems": len(problems),

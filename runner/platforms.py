@@ -11,6 +11,7 @@ from pathlib import Path
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.masking import masked
 
+VARIABLES = ("TRAINING_JOB_NAME", "SM_MODEL_DIR", "AIP_MODEL_DIR", "AIP_CHECKPOINT_DIR", "AZUREML_RUN_ID")
 FAILURE_BYTES = 1024  # of SageMaker's FailureReason, which it takes from the file
 REPORTS = ("report.json", "report.html")
 

@@ -23,19 +23,20 @@ MARKS = ("«", "»")
 SHOWN_CHARACTERS = 600
 
 
-def preview(manifest: Manifest, world: World, console: Console) -> Exit:
-    """Prints resolved values with their origin, what became of the rows, the estimate and the static gate.
+def preview(manifest: Manifest, world: World, console: Console, num_points: int = 1) -> Exit:
+    """Prints resolved values with their origin, what became of the rows, the estimate (also of so many points of a
+    sweep, were they all like this one) and the static gate.
 
     Nothing is trained; only the cache keeps what became of the rows. Returns 3 when the gate would refuse the run;
     raises RunnerError, each problem with its place in the manifest, when it cannot be carried out.
     """
     try:
-        return _preview(manifest, world, console)
+        return _preview(manifest, world, console, num_points)
     except RunnerError as error:
         raise RunnerError(map(manifest.place, error.problems), error.exit_code) from error
 
 
-def _preview(manifest: Manifest, world: World, console: Console) -> Exit:
+def _preview(manifest: Manifest, world: World, console: Console, num_points: int) -> Exit:
     mode, why = world.choose_tracking(manifest)
     backend, _, about_gpu = world.open_backend(manifest, refuses=False)
     session = world.open_session(manifest, backend)
@@ -60,7 +61,7 @@ def _preview(manifest: Manifest, world: World, console: Console) -> Exit:
     memory = session.expected_memory(plan.hyperparameters, dataset.train)
     estimate = estimate_cost(plan, dataset, backend.matmul_rate, memory)
     console.line(console.paint("Cost", "bold"))
-    console.line(table(list(_cost(estimate))))
+    console.line(table(list(_cost(estimate, num_points))))
     check_budget(plan, estimate)
     decision = decide_for_free(plan, dataset, scoring)
     console.line(console.paint(f"Gate, before anything is measured: {decision.verdict}", "bold"))
@@ -131,11 +132,19 @@ def _abridged(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:half]} [...] {text[-half:]}"
 
 
-def _cost(estimate: Estimate) -> Iterator[tuple[str, str]]:
+def _cost(estimate: Estimate, num_points: int) -> Iterator[tuple[str, str]]:
     yield "tokens to train on", f"{estimate.train_tokens:,}"
     yield "hours", _band(estimate.hours)
     yield "dollars", _band(estimate.usd)
+    if num_points > 1:
+        yield f"hours, {num_points:,} points like this one", _band(_times(num_points, estimate.hours))
+        yield f"dollars, {num_points:,} points like this one", _band(_times(num_points, estimate.usd))
     yield "memory", _memory(estimate.memory)
+
+
+def _times(count: int, band: Band | None) -> Band | None:
+    """What so many would take."""
+    return band and Band(low=count * band.low, expected=count * band.expected, high=count * band.high)
 
 
 def _memory(use: MemoryUse | None) -> str:

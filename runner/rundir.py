@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -17,13 +18,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.files import write_whole
-from runner.lease import NAME, is_local, take_lease
+from runner.lease import NAME, is_local, is_refreshed, take_lease
 from runner.masking import masked, masked_value
 
 if TYPE_CHECKING:
     from filelock import SoftFileLease
 
-EVENTS = "events.jsonl"
+EVENTS, LOCK, REPORT = "events.jsonl", "run.lock.json", "report.json"
+LOOKS_SECONDS = (0.01, 0.05)
 STAGES = ("data", "gate", "train", "model", "merged", "evaluation", "wandb")
 KEPT = ("train", "model", "merged", "wandb")  # what the next attempt of the same run goes on from
 FILES = ("report.json", "report.html", EVENTS, "run.lock.json")  # the one that says whose it is goes last
@@ -62,10 +64,19 @@ class RunDirectory:
 
     def _take_lock(self, file: IO[str]) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._try_lock(file)
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK) or is_local(self.path):
                 raise  # a mount without locks has the lease alone
+
+    def _try_lock(self, file: IO[str]) -> None:
+        """Takes the lock; whoever only looks whether the directory is held has it for less than an instant."""
+        for pause in LOOKS_SECONDS:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(pause)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _lose(self) -> None:
         self._is_lost = True
@@ -94,7 +105,7 @@ class RunDirectory:
         """Files that no run of ours wrote, where none has taken the directory; a report is ours by its schema."""
         ours = {".lock", *(f".{name}.partial" for name in FILES)}
         ours |= {path.name for path in self.path.glob(f"{NAME}*")}
-        if "schema_version" in (_read_object(self.path / "report.json") or {}):
+        if "schema_version" in (read_object(self.path / "report.json") or {}):
             ours |= {*FILES}
         return sorted({path.name for path in self.path.iterdir()} - ours)
 
@@ -113,7 +124,7 @@ class RunDirectory:
         if fresh:
             self._clear()
             return None
-        held = (_read_object(lock_file) or {}).get("run_id", "its run.lock.json is unreadable")
+        held = (read_object(lock_file) or {}).get("run_id", "its run.lock.json is unreadable")
         if held != run_id:
             problem = Problem(
                 code="run/other-run",
@@ -211,14 +222,14 @@ def _now() -> str:
 
 def finished_report(path: Path, run_id: str) -> Mapping[str, Any] | None:
     """The report of this very run, where it is done; nothing is opened for writing."""
-    held = (_read_object(path / "run.lock.json") or {}).get("run_id")
-    report = _read_object(path / "report.json") if held == run_id else None
+    held = (read_object(path / "run.lock.json") or {}).get("run_id")
+    report = read_object(path / "report.json") if held == run_id else None
     return report if report is not None and report.get("status") == "done" else None
 
 
 def read_report(directory: Path) -> Mapping[str, Any]:
     """The report of a run that ended in the directory; raises RunnerError (66) when there is none."""
-    report = _read_object(directory / "report.json")
+    report = read_object(directory / "report.json")
     if report is None:
         problem = Problem(
             code="report/missing",
@@ -230,10 +241,21 @@ def read_report(directory: Path) -> Mapping[str, Any]:
     return report
 
 
-def _read_object(path: Path) -> Mapping[str, Any] | None:
+def is_held(path: Path) -> bool:
+    """Whether a runner works in the directory now, by its lock, and where locks do not reach by its lease's signs of
+    life. Opens nothing for writing; takes the lock for an instant, which `RunDirectory` allows for."""
+    with contextlib.suppress(OSError), (path / ".lock").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return not is_local(path) and is_refreshed(path)
+
+
+def read_object(path: Path) -> Mapping[str, Any] | None:
     """The JSON object in a file; None when the file is missing, torn or holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -30,9 +30,9 @@ class Point:
     run_id: str
 
 
-def points(manifest: Manifest) -> tuple[Point, ...]:
+def points(manifest: Manifest, hash_of: Callable[[Path], str] = file_hash) -> tuple[Point, ...]:
     """The points of the manifest's sweep; none where it has no sweep. Reads the files that it names, each once."""
-    hash_of = cache(file_hash)
+    hash_of = cache(hash_of)
     return tuple(
         Point(
             number=number,
@@ -50,7 +50,12 @@ def point_manifests(manifest: Manifest) -> list[Manifest]:
     return [own for _, own in _variants(manifest)]
 
 
-def chosen_point(manifest: Manifest, option: str | None, environment: Mapping[str, str]) -> Point | None:
+def chosen_point(
+    manifest: Manifest,
+    option: str | None,
+    environment: Mapping[str, str],
+    hash_of: Callable[[Path], str] = file_hash,
+) -> Point | None:
     """The one point that the command line or RUNNER_POINT names; None where neither names one.
 
     Raises RunnerError (64) where there is no such point.
@@ -59,7 +64,7 @@ def chosen_point(manifest: Manifest, option: str | None, environment: Mapping[st
     if not told:
         return None
     where = Where(path=VARIABLE if option is None else "--point")
-    found = points(manifest)
+    found = points(manifest, hash_of)
     if (number := _number(told)) in range(len(found)):
         return found[number]
     what = f"There is no point {told[:40]!r}; the sweep has points 0 to {len(found) - 1}."

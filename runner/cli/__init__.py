@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runner.backends import is_one_of_many
 from runner.cli.arguments import LOGS, VERBS, check_verb, make_parser
+from runner.cli.listing import list_runs
 from runner.cli.opening import cache_folder
 from runner.cli.running import run
 from runner.cli.verbs import doctor, export, plan, prepare, report, schema, validate
@@ -38,6 +39,7 @@ CARRIED_OUT: dict[str, Callable[[argparse.Namespace, Console, Stop], Outcome | E
     "prepare": prepare,
     "doctor": doctor,
     "export": export,
+    "list": list_runs,
 }
 
 

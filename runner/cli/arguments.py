@@ -13,7 +13,7 @@ from runner.errors import EXIT_CODES
 from runner.masking import masked_source
 
 TRUST = "let Python code that comes with the model run, with all that you may do; read it first"
-VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor", "export")
+VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor", "export", "list")
 CLUSTERS = ("skypilot", "kubernetes", "kubeflow", "slurm", "awsbatch")
 LOGS = ("auto", "text", "json")
 DOCTOR = (
@@ -48,7 +48,6 @@ def make_parser() -> argparse.ArgumentParser:
         help="the run directory itself (default: runs/<name>-<run id>); of a sweep, the folder of its run directories "
         "(default: runs/<name>-sweep)",
     )
-    run.add_argument("--point", metavar="N", help="of a sweep, only this point, counted from 0 (default: RUNNER_POINT)")
     run.add_argument("--fresh", action="store_true", help="remove what an earlier run left in the directory")
     run.add_argument(
         "--log",
@@ -63,13 +62,13 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("target", choices=CLUSTERS, help="the kind of cluster")
     export.add_argument("--out", metavar="DIR_OR_URL", help="the run directory over there, as s3://bucket/prefix")
     export.add_argument("--output", type=Path, metavar="FILE", help="write the job to this file")
-    export.add_argument("--point", metavar="N", help="of a sweep, only this point, counted from 0")
     export.add_argument(
         "--at", metavar="PATH", help="the manifest's place in the container, where it and its files are there already"
     )
     export.set_defaults(verb="export")
     for verb in (run, plan, export):
         verb.add_argument("manifest", type=Path)
+        verb.add_argument("--point", metavar="N", help="of a sweep, only this point, counted from 0 (or RUNNER_POINT)")
         verb.add_argument(
             "--set",
             action="append",
@@ -98,6 +97,10 @@ def make_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--out", metavar="DIR", help="the run directory that the run would have")
     doctor.add_argument("--format", choices=("text", "json"), default="text")
     doctor.set_defaults(verb="doctor")
+    listing = verbs.add_parser("list", help="the runs below folders: status, verdict, key scores, cost")
+    listing.add_argument("directories", type=Path, nargs="*", metavar="DIR", help="default: runs")
+    listing.add_argument("--format", choices=("text", "json"), default="text")
+    listing.set_defaults(verb="list")
     return parser
 
 

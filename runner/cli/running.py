@@ -15,9 +15,10 @@ from runner.attempts import NO_PROGRESS
 from runner.backends import load, node, place
 from runner.cli.node import run_node
 from runner.cli.opening import cache_folder, make_world, open_manifest
+from runner.cli.sweeping import run_sweep
 from runner.console import Console
 from runner.credentials import keys_named_in, take_files
-from runner.errors import Exit, Problem, RunnerError
+from runner.errors import Exit, RunnerError
 from runner.identity import hashing, identify, local_directory, run_directory
 from runner.log_lines import LogConsole
 from runner.manifest import Manifest
@@ -51,28 +52,36 @@ def run(args: argparse.Namespace, console: Console, stop: Stop) -> Outcome:
             raise
         if platform and outcome.path and outcome.report:
             if outcome.report["status"] == "done":
-                hand_over(platform, outcome.path)
+                hand_over(platform, outcome.chosen or outcome.path)
             elif outcome.exit_code != Exit.SAID_NO:
                 leave_failure(platform, outcome.report["verdict_text"])
         return outcome
 
 
 def _attempt(args: argparse.Namespace, platform: Platform | None, console: Console, stop: Stop) -> Outcome:
-    ranks = place(os.environ)
     with LiveWatch(console, stop).interruptible():  # there is no run yet that could leave a report
         named = args.out or os.environ.get("RUNNER_OUT")
-        out = local_directory(named) if named else None
+        out, root = local_directory(named) if named else None, platform.root if platform else None
         manifest = _load(args, out, console, stop)
-        root = platform.root if platform else None
-        if point := chosen_point(manifest, args.point, os.environ):
-            manifest, run_id = point.manifest, point.run_id
-            path = point_directory(sweep_directory(manifest, out, root), point)
-        elif point_manifests(manifest):  # until the next commit
-            what, fix = "A sweep is run one point at a time so far.", "Add --point N, counted from 0."
-            raise RunnerError(Problem(code="sweep/no-point", what=what, fix=fix), Exit.USAGE)
-        else:
-            run_id = identify(manifest, hashing(cache_folder()))
+        hash_of = hashing(cache_folder())
+        point = chosen_point(manifest, args.point, os.environ, hash_of)
+        folder = sweep_directory(manifest, out, root)
+        is_sweep = point is None and bool(point_manifests(manifest))
+        if point is not None:
+            manifest, run_id, path = point.manifest, point.run_id, point_directory(folder, point)
+        elif not is_sweep:
+            run_id = identify(manifest, hash_of)
             path = run_directory(manifest, run_id, out, root)
+    if is_sweep:
+        return run_sweep(args, manifest, folder, console, stop)
+    return _attempt_run(args, manifest, run_id, path, console, stop)
+
+
+def _attempt_run(
+    args: argparse.Namespace, manifest: Manifest, run_id: str, path: Path, console: Console, stop: Stop
+) -> Outcome:
+    ranks = place(os.environ)
+    with LiveWatch(console, stop).interruptible():
         report = None if args.fresh or ranks.size > 1 else finished_report(path, run_id)
         if report is not None:
             return _show(console, report, path, args.again, stop, repeated=True)

@@ -11,18 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.cli.opening import cache_folder, make_world, open_manifest
-from runner.console import Console
+from runner.console import Console, table
 from runner.credentials import keys_named_in, take_files
 from runner.errors import Exit, Problem, RunnerError
 from runner.files import write_whole
-from runner.identity import local_directory
+from runner.identity import hashing, local_directory
 from runner.manifest import missing_credentials
 from runner.packages import missing_for_training, require_training
 from runner.rundir import RunDirectory, read_report
 from runner.schema import read_schema
 from runner.stopping import Stop
 from runner.summary import next_command, summarize
-from runner.sweep import chosen_point, point_manifests
+from runner.sweep import chosen_point, point_manifests, points
 
 
 def validate(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
@@ -54,6 +54,16 @@ def schema(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
 def plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     """Everything known before anything is spent."""
     manifest = replace(open_manifest(args.manifest, args.overrides), trust_remote_code=args.trust_remote_code)
+    num_points = 1
+    hash_of = hashing(cache_folder())
+    if found := points(manifest, hash_of):
+        shown = chosen_point(manifest, args.point, os.environ, hash_of) or found[0]
+        console.line(console.paint(f"Sweep: {len(found)} points, each a run of its own", "bold"))
+        console.line(table([(str(point.number), point.label, point.run_id) for point in found], words=True))
+        console.line(f"   What follows is of point {shown.number}; --point N shows another.")
+        manifest, num_points = shown.manifest, len(found)
+    else:
+        chosen_point(manifest, args.point, os.environ, hash_of)
     take_files(os.environ, keys_named_in(manifest.values).values())
     if missing := missing_for_training():
         from runner.outline import outline
@@ -62,7 +72,7 @@ def plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
         return outline(manifest, missing, console)
     from runner.preview import preview
 
-    return preview(manifest, make_world(console, stop), console)
+    return preview(manifest, make_world(console, stop), console, num_points)
 
 
 def report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:

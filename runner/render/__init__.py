@@ -16,11 +16,12 @@ from runner.render.classes import cells, confused, fits_matrix
 from runner.render.headline import make_headline
 from runner.render.lengths import length_chart
 from runner.render.scores import make_picture, other_metrics, side_title
+from runner.render.sweep import sweep_picture, sweep_units
 from runner.render.training import glance, known, memory_bar, processes
 from runner.render.units import read_units
 from runner.render.words import chance, count, duration, flatten, per_1000, percent, plain, price, size, usd
 
-__all__ = ["render_html"]
+__all__ = ["render_html", "render_sweep"]
 
 FILTERS = (chance, count, duration, file_name, per_1000, percent, plain, price, side_title, size, usd)
 FUNCTIONS = (
@@ -47,6 +48,13 @@ def render_html(report: Mapping[str, Any]) -> str:
     units = read_units(report)
     template = _environment().get_template("report.html.j2")
     return template.render(report=report, units=units, headline=make_headline(report))
+
+
+def render_sweep(report: Mapping[str, Any]) -> str:
+    """The page of a sweep, drawn from its JSON (`ranking.report_sweep`) alone."""
+    units = sweep_units(report)
+    template = _environment().get_template("sweep.html.j2")
+    return template.render(report=report, units=units, picture=sweep_picture(report, units))
 
 
 @cache
