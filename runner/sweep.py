@@ -60,7 +60,9 @@ def chosen_point(
 
     Raises RunnerError (64) where there is no such point.
     """
-    told = (environment.get(VARIABLE) or environment.get(OF_AWS)) if option is None else option
+    told = environment.get(VARIABLE) if option is None else option
+    if not told and manifest.values.get(SECTION):
+        told = environment.get(OF_AWS)
     if not told:
         return None
     where = Where(path=VARIABLE if option is None else "--point")

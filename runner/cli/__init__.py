@@ -89,7 +89,7 @@ def _answer(arguments: list[str], stop: Stop) -> tuple[Outcome, Console]:
 
 def _console(args: argparse.Namespace) -> Console:
     """For people on a terminal; a run that is not on one writes lines for machines, unless told otherwise."""
-    console = Console()
+    console = Console(sys.stderr if args.verb == "export" else None)  # the job has standard output for itself
     form = getattr(args, "log", "text")
     as_lines = form == "json" or (form == "auto" and not console.out.isatty())
     return LogConsole() if as_lines else console

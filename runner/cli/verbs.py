@@ -133,9 +133,8 @@ def export(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     else:
         sys.stdout.write(exported.text)  # whole: rows that go along stay what they are
         sys.stdout.flush()
-    aside = Console(sys.stderr)
-    aside.problems(exported.findings)
+    console.problems(exported.findings)
     if not args.output:
-        aside.line(f"The job is on standard output; with --output {file} it is a file.")
-    aside.line(f"next    {exported.following}")
+        console.line(f"The job is on standard output; with --output {file} it is a file.")
+    console.line(f"next    {exported.following}")
     return Exit.DONE

@@ -10,6 +10,7 @@ from runner.errors import Exit, Problem, RunnerError, Where
 from runner.launch import awsbatch, kubeflow, kubernetes, skypilot, slurm
 from runner.launch.job import OUT, Job, make_job, told_elsewhere
 from runner.manifest import Manifest
+from runner.masking import masked
 
 __all__ = ["TARGETS", "Exported", "Job", "Target", "check_output", "export", "make_job"]
 
@@ -48,7 +49,9 @@ class Exported:
 def export(name: str, manifest: Manifest, job: Job) -> Exported:
     """The job as the target wants it; raises RunnerError (78) with everything that it cannot do, each with its cure."""
     target = TARGETS[name]
-    problems = [manifest.place(p) for p in (*_general(job, target), *target.objections(job))]
+    problems = [
+        manifest.place(p) for p in (*_general(job, target), *_secrets(job), *_small(job), *target.objections(job))
+    ]
     if any(problem.severity == "error" for problem in problems):
         raise RunnerError(problems, Exit.MANIFEST)
     findings = (*told_elsewhere(manifest, job), *problems)
@@ -85,6 +88,30 @@ def _general(job: Job, target: Target) -> Iterator[Problem]:
             "The machines have to see the run directory at the same time.",
             "Name a disk that all of them mount in resources.volume.",
             "volume",
+        )
+
+
+def _secrets(job: Job) -> Iterator[Problem]:
+    """A job is a file that others read, and what is masked in it would not run."""
+    texts = list(job.arguments)
+    if job.parcel:
+        texts.append((job.parcel.root / job.parcel.manifest).read_text(encoding="utf-8"))
+    if any(masked(text) != text for text in texts):
+        yield job.problem(
+            "secret",
+            "The manifest or the command line holds a login or a key, which the job would hold too.",
+            "Take it out; keys are passed by the names of their variables, as HF_TOKEN.",
+        )
+
+
+def _small(job: Job) -> Iterator[Problem]:
+    if job.resources.nodes > 1 and job.is_embedded:
+        yield job.problem(
+            "small-model",
+            "The embedded model is so small that several machines gain nothing.",
+            "Write nodes: 1.",
+            "nodes",
+            "note",
         )
 
 

@@ -41,7 +41,8 @@ class Job:
     `arguments` stand behind the image's entrypoint, which is the runner. `parcel` is what goes along (None: the
     manifest is at `at` already). `out` is the run directory as the person named it, None: one of its own on the volume.
     `num_points` is the size of a sweep, None: the manifest has none. `idle_limit` None: any number of attempts may save
-    nothing. `file` is what the exported text is called in the instructions that stand in it.
+    nothing. `is_embedded`: the model comes with the image. `file` is what the exported text is called in the
+    instructions that stand in it, `again` the command that made it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Job:
     out: str | None
     num_points: int | None
     idle_limit: int | None
+    is_embedded: bool
     file: str
     again: str
 
@@ -90,8 +92,8 @@ class Job:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The cache beside the run directories, where both are on the volume."""
-        if self.resources.volume is None or self.is_mirrored:
+        """The cache beside the run directories, where both are on the volume; a bucket would upload every model."""
+        if self.resources.volume is None or "://" in self.resources.volume or self.is_mirrored:
             return {}
         return {"RUNNER_CACHE": f"{OUT}/cache", "HF_HOME": f"{OUT}/cache/huggingface"}
 
@@ -147,6 +149,7 @@ def make_job(
         out=out,
         num_points=len(found) or None,
         idle_limit=manifest.document.get("budget", "max_idle_attempts", default=idle),
+        is_embedded=_is_embedded(manifest),
         file=file,
         again=again,
     )
@@ -224,6 +227,10 @@ def _keys(manifest: Manifest, out: str | None) -> Iterator[Key]:
     for name in taken:
         if name not in required:
             yield Key(name=name, is_required=False)
+
+
+def _is_embedded(manifest: Manifest) -> bool:
+    return "/" not in manifest.document.get("approach", "model")
 
 
 def _uses_the_hub(manifest: Manifest) -> bool:

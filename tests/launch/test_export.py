@@ -27,6 +27,7 @@ from runner.launch.retry import FINAL, RETRIED
 from runner.launch.text import as_yaml
 from runner.manifest import load_manifest
 from runner.plan import source_files
+from runner.sweep import chosen_point, points
 from tests.errors import call
 from tests.launch.cases import CASES, Case, carry_out, in_folder
 
@@ -185,6 +186,20 @@ def test_no_key_is_written_only_its_name(monkeypatch: pytest.MonkeyPatch) -> Non
         assert "canary" not in text and "JUDGE_KEY" in text, case.file
 
 
+@pytest.mark.parametrize("where", ["--set", "manifest"])
+def test_a_login_in_a_url_makes_no_job(where: str, tmp_path: Path) -> None:
+    text = (ROOT / "tests/launch/job/tickets.yaml").read_text()
+    url = "https://me:canary-0123456789@data.example.com/rows.jsonl"
+    (tmp_path / "m.yaml").write_text(
+        text.replace("data/tickets.jsonl", url if where == "manifest" else "s3://b/x.jsonl")
+    )
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ticket.schema.json").write_text("{}")
+    words = ("--set", f"data.train={url}") if where == "--set" else ()
+    code, screen = call("export", "kubernetes", str(tmp_path / "m.yaml"), "--out", "s3://b/p", *words)
+    assert (code, "export/secret" in screen, "canary" in screen) == (Exit.MANIFEST, True, False)
+
+
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=40)
 LOOKALIKES = st.sampled_from(
     ["yes", "No", "on", "y", "null", "~", "1e5", "0o17", "017", "1:30", "2024-01-01", ".5", "=", "*x"]
@@ -271,6 +286,7 @@ def test_what_only_the_rest_of_the_manifest_makes_impossible() -> None:
     assert "export/sweep runner export error" in refused("kubeflow", f"{IMAGE}, volume: runs", SWEEP)
     endless = refused("skypilot", f"{IMAGE}, volume: 's3://b'", "budget={ max_idle_attempts: null }")
     assert "export/endless runner export error" in endless
+    assert "export/small-model resources.nodes note" in refused("kubeflow", two, "approach.model=smollm2-135m-instruct")
     elsewhere = refused("kubernetes", f"{IMAGE}, volume: runs", "data.train=/nowhere/rows.jsonl")
     assert "export/not-sent runner export warning" in elsewhere
     assert "export/nothing-kept resources.volume error" in refused("kubernetes", f"{IMAGE}, volume: r", out="/tmp/x")
@@ -298,6 +314,38 @@ def test_a_command_line_that_makes_no_job_is_told_why(
     assert (found, told in screen) == (code, True), screen
 
 
+def test_slurm_runs_in_the_folder_where_it_was_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("export", "slurm", str(ROOT / "tests/launch/job/tickets.yaml"))
+    code, screen = call(*words)
+    assert (code, "export/outside" in screen) == (Exit.MANIFEST, True)
+    monkeypatch.chdir(ROOT)
+    code, _ = call(*words, "--out", "/shared/mine", "--output", str(tmp_path / "job.sh"))
+    text = (tmp_path / "job.sh").read_text()
+    assert code == Exit.DONE
+    assert 'folder="$SLURM_SUBMIT_DIR"/tests/launch/job' in text
+    assert "--bind /shared/mine:/shared/mine" in text and "--out /shared/mine" in text
+
+
+def test_one_point_of_a_sweep_is_a_job_of_its_own(tmp_path: Path) -> None:
+    """Which makes the same run as the point does within its sweep."""
+    with in_folder():
+        words = ("export", "kubeflow", "tickets.yaml", "--set", "sweep={seeds: [7, 8]}", "--set", "resources.volume=r")
+        assert call(*words, "--point", "1", "--output", str(tmp_path / "job.yaml"))[0] == Exit.DONE
+        second = points(load_manifest(Path("tickets.yaml"), ["sweep={seeds: [7, 8]}"]))[1]
+    job = documents((tmp_path / "job.yaml").read_text())["TrainJob"]
+    assert job["metadata"]["name"].endswith(second.run_id)
+    assert "seed=8" in job["spec"]["trainer"]["args"]
+
+
+def test_a_job_of_an_array_of_aws_batch_knows_its_point() -> None:
+    index = {"AWS_BATCH_JOB_ARRAY_INDEX": "1"}
+    with in_folder():
+        point = chosen_point(load_manifest(Path("tickets.yaml"), ["sweep={seeds: [7, 8]}"]), None, index)
+        assert point is not None and point.number == 1
+        assert chosen_point(load_manifest(Path("tickets.yaml")), None, index) is None, "an array of somebody else's"
+
+
 def test_files_too_large_to_go_along_have_a_cure(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "x", "completion": "y"}\n' * (MOST_BYTES // 30))
     manifest = tmp_path / "m.yaml"
@@ -321,6 +369,10 @@ def test_the_job_is_on_standard_output_and_everything_else_beside_it(tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
     assert set(documents(done.stdout)) == {"ConfigMap", "Job"}
     assert done.stderr.splitlines()[-1].startswith("next    kubectl apply --server-side -f ")
+    done = subprocess.run(
+        [*command, "--out", "x"], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout, "export/place" in done.stderr) == (Exit.USAGE, "", True)
     file = tmp_path / "job file.yaml"
     done = subprocess.run(
         [*command, "--output", str(file)], capture_output=True, text=True, cwd=ROOT, env=environment, check=True

@@ -36,7 +36,7 @@ def spawn(path: Path, num_processes: int, watch: Watch) -> None:
     forget(folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PET_")},  # torchrun's own options
+        **os.environ,
         "OMP_NUM_THREADS": str(settled().of_each(num_processes)),
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(round(PATIENCE_SECONDS)),  # else ranks are killed amid a long save
     }
