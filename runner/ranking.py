@@ -51,6 +51,7 @@ def choose(results: Sequence[Result]) -> Best:
     trained = [
         (r, r.record) for r in results if r.record and r.record.status == "done" and r.record.dev_loss is not None
     ]
+    is_open = any(result.exit_code is None or EXIT_CODES[result.exit_code].retry for result in results)
     by_values: dict[tuple[str, ...], dict[str, tuple[Result, Record]]] = {}
     for result, record in trained:
         values, seed = _without_seed(result.point)
@@ -58,14 +59,14 @@ def choose(results: Sequence[Result]) -> Best:
     seeds = {seed for found in by_values.values() for seed in found}
     whole = {values: found for values, found in by_values.items() if set(found) == seeds}
     if not whole:
-        return Best(number=None, dev_loss=None, text="No best point: none was trained to its end with every seed.")
+        text = f"No best point{' yet' if is_open else ''}: none was trained to its end with every seed."
+        return Best(number=None, dev_loss=None, text=text)
     for seed in seeds:
         if len({_measured_on(found[seed][1]) for found in whole.values()}) > 1:
             what = "dev losses of different models or different dev rows cannot be compared"
             return Best(number=None, dev_loss=None, text=f"No best point is named: {what}.")
     losses = {values: fmean(record.dev_loss or 0.0 for _, record in found.values()) for values, found in whole.items()}
     values = min(losses, key=lambda key: losses[key])
-    is_open = any(result.exit_code is None or EXIT_CODES[result.exit_code].retry for result in results)
     so_far = " so far" if is_open else ""
     first = min((result.point for result, _ in whole[values].values()), key=lambda point: point.number)
     over = f", the mean over {len(seeds)} seeds" if len(seeds) > 1 else ""

@@ -30,11 +30,7 @@ def read_schema(name: str) -> Mapping[str, Any]:
 
 def check_schema(document: Document, schema: Mapping[str, Any]) -> list[Problem]:
     """Every violation of a JSON Schema (2020-12); a whole number is one without a point or exponent."""
-    from jsonschema import Draft202012Validator, validators  # 0.1 s, and not needed when the YAML itself is faulty
-
-    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    strict = validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
-    errors = list(strict(schema).iter_errors(document.value))
+    errors = list(_strict_validator()(schema).iter_errors(document.value))
     mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
     return [
         problem
@@ -42,6 +38,15 @@ def check_schema(document: Document, schema: Mapping[str, Any]) -> list[Problem]
         if error.validator == "type" or not mistyped.intersection(_rests_on(error, schema))
         for problem in _schema_problems(error, document, schema)
     ]
+
+
+@cache
+def _strict_validator() -> Any:
+    """The validator's class, made once: a sweep is checked point by point."""
+    from jsonschema import Draft202012Validator, validators  # 0.1 s, and not needed when the YAML itself is faulty
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
 
 
 def _rests_on(error: Any, root: Mapping[str, Any]) -> Iterator[KeyPath]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runner.errors import Exit, Problem, RunnerError
 from runner.identity import identify
@@ -18,7 +20,24 @@ from tests.errors import call
 ROWS = "".join(json.dumps({"prompt": f"say {i}", "completion": f"{i}"}) + "\n" for i in range(60))
 RANKS = {"hyperparameters.rank": [8, 16]}
 GRID = {"hyperparameters": {"learning_rate": [1e-4, 2e-4]}, **RANKS}
-HOSTILE = ['Say "yes"\t\x7f\u2028 é', None, "007", "it's: [x]", "plain", "-x", "@x", "yes", "a=b", " ", "# no"]
+HOSTILE = [
+    'Say "yes"\t\x7f\u2028 é',
+    None,
+    "007",
+    "it's: [x]",
+    "plain",
+    "-x",
+    "@x",
+    "yes",
+    "a=b",
+    " ",
+    "# no",
+    "12",
+    "1e3",
+    "null",
+    "true",
+    "~",
+]
 
 
 class Writer:
@@ -246,3 +265,76 @@ def test_keys_that_a_point_will_ask_for_are_noted(write: Writer, monkeypatch: py
     write({"points": {"other": {"gate.models": [{"endpoint": end} for end in ends]}}})
     code, screen = call("validate", str(write.path))
     assert (code, "The key OTHER_KEY is not set here." in screen) == (Exit.DONE, True)
+
+
+# --- anything -------------------------------------------------------------------------------------------------------
+
+KEYS = st.sampled_from(
+    [
+        *(
+            "hyperparameters.rank",
+            "hyperparameters",
+            "rank",
+            "seed",
+            "approach.kind",
+            "approach",
+            "eval.metrics",
+            "roi",
+        ),
+        *("data.train", "data.mix", "data.mix.0", "gate.policy", "name", "sweep", "budget", "budget.max_usd", "", "."),
+        *("a.b", "hyperparameters.rank.x", "eval.judge", "eval.judge.endpoint", "gate.models", "données"),
+    ]
+)
+TEXT = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=12)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 300) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+LIKELY = {
+    "hyperparameters.rank": st.none() | st.integers(0, 40),
+    "hyperparameters.learning_rate": st.floats(0, 1.5),
+    "data.system": st.none() | TEXT,
+    "description": TEXT,
+    "approach.kind": st.sampled_from(["lora", "qlora", "full"]),
+    "eval.metrics": st.lists(st.sampled_from(["chrf", "loss", "judge"]), min_size=1, max_size=2),
+    "data.split": st.fixed_dictionaries({"dev": st.floats(0.01, 0.9)}),
+}
+LIKELY_GRIDS = st.fixed_dictionaries({}, optional={key: st.lists(v, max_size=3) for key, v in LIKELY.items()})
+LIKELY_POINTS = st.dictionaries(st.sampled_from("abc"), st.fixed_dictionaries({}, optional=LIKELY), max_size=3)
+GRIDS = st.dictionaries(KEYS, VALUES | st.lists(VALUES, max_size=4), max_size=4)
+SEEDS = {"seeds": st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True)}
+LIKELY_SWEEPS = st.fixed_dictionaries({"grid": LIKELY_GRIDS}, optional=SEEDS)
+LIKELY_SWEEPS |= st.fixed_dictionaries({"points": LIKELY_POINTS}, optional=SEEDS)
+SWEEPS = (
+    LIKELY_SWEEPS
+    | VALUES
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "grid": GRIDS | VALUES,
+            "points": st.dictionaries(TEXT | st.just("a"), GRIDS, max_size=3) | VALUES,
+            "seeds": st.lists(st.integers(0, 9), max_size=3) | VALUES,
+            "max_points": VALUES,
+        },
+    )
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SWEEPS)
+def test_any_sweep_is_points_that_can_be_repeated_or_problems_with_a_place(write: Writer, sweep: Any) -> None:
+    write.text(sweep or {})
+    refused, found = None, ()
+    try:
+        found = points(load_manifest(write.path))
+    except RunnerError as error:
+        refused = error
+    if refused:
+        assert refused.exit_code == Exit.MANIFEST and refused.problems
+        assert all(problem.where.line and problem.where.path for problem in refused.problems), refused.problems
+        return
+    assert found and len({point.run_id for point in found}) == len(found)
+    for point in found:
+        assert identify(load_manifest(write.path, (ALONE, *point.overrides))) == point.run_id
+        assert point.label == Path(point.label).name and len(point.label.encode()) <= 200

@@ -142,7 +142,7 @@ def test_a_point_alone_is_the_very_same_run(stopped: Sweep, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_a_fault_of_one_point_does_not_stop_the_others(make: Callable[..., Sweep]) -> None:
     points = {"gone": {"data.train": "gone.jsonl"}, "good": {}}
-    sweep = make({"points": points})
+    sweep = make({"points": points}, tracking={"wandb": "offline"})
     assert sweep.run("--log", "json") == Exit.INPUT_MISSING, sweep.said
     assert [sweep.report(i)["status"] for i in (0, 1)] == ["failed", "done"]
     events = [json.loads(line) for line in sweep.said.splitlines() if line.startswith("{")]
@@ -150,10 +150,10 @@ def test_a_fault_of_one_point_does_not_stop_the_others(make: Callable[..., Sweep
     end = events[-1]
     assert (end["event"], end["exit_code"], end["status"]) == ("end", 66, "failed")
     assert [problem["code"] for problem in end["problems"]] == ["sweep/point-failed"]
-    assert (
-        "The data file cannot be read" in end["problems"][0]["what"]
-        and "Best by dev loss: point 1" in end["verdict_text"]
-    )
+    assert "The data file cannot be read" in end["problems"][0]["what"]
+    assert "Best by dev loss: point 1" in end["verdict_text"]
+    (tracked,) = sweep.folder(1).rglob("run-*.wandb")
+    assert b"soak-sweep" in tracked.read_bytes(), "W&B shows the points as a group"
 
 
 @pytest.mark.slow

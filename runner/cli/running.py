@@ -68,6 +68,9 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
         folder = sweep_directory(manifest, out, root)
         is_sweep = point is None and bool(point_manifests(manifest))
         if point is not None:
+            os.environ.setdefault(
+                "WANDB_RUN_GROUP", f"{manifest.values['name']}-sweep"
+            )  # which W&B's own library reads
             manifest, run_id, path = point.manifest, point.run_id, point_directory(folder, point)
         elif not is_sweep:
             run_id = identify(manifest, hash_of)

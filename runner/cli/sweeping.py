@@ -172,7 +172,8 @@ def _show(console: Console, report: Mapping[str, Any], folder: Path, again: str)
     else:
         console.line(table(table_rows(report["points"], report["best"]["number"])))
     console.line(report["text"])
-    console.line(report["caution"])
+    if sum(row["score"] is not None for row in report["points"]) > 1:
+        console.line(report["caution"])
     if not isinstance(console, LogConsole):
         console.line(f"report  {folder / SWEEP}")
         console.line(f"look    {folder / 'sweep.html'}")
