@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from runner.backends import Node, node, place
+from runner.cli.node import exit_of
 from runner.errors import Exit, RunnerError
 from tests.whole_runs import Run, left_alone, make_experiment, result, saved_step
 
@@ -51,6 +52,20 @@ def test_every_process_of_every_machine_has_a_place_of_its_own() -> None:
     ]
     assert [found.rank for found in places] == list(range(8))
     assert {(found.size, found.local) for found in places} == {(8, local) for local in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [
+        ([0, 0], Exit.DONE),
+        ([75, 75], Exit.INTERRUPTED),
+        ([0, 78], Exit.MANIFEST),
+        ([-9, 74], Exit.IO),
+        ([1, 1], Exit.IO),
+    ],
+)
+def test_a_machine_ends_with_the_runs_code_unless_a_process_was_killed(codes: list[int], code: Exit) -> None:
+    assert exit_of(codes) == code
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def run_node(node: Node, arguments: Sequence[str], environment: Mapping[str, str
         for process in processes:
             process.kill()
             process.wait()
-    return _exit_of([process.returncode for process in processes])
+    return exit_of([process.returncode for process in processes])
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], stop: Stop) -> None:
@@ -59,8 +59,8 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], stop: Stop) -> None:
         time.sleep(TICK_SECONDS)
 
 
-def _exit_of(codes: Sequence[int]) -> Exit:
-    """All ranks end with rank 0's code, where none was killed."""
+def exit_of(codes: Sequence[int]) -> Exit:
+    """The code of a machine from those of its processes: all end with rank 0's, where none was killed."""
     first = next((code for code in codes if code), 0)
     known = all(code in set(Exit) for code in codes)
     return Exit(first) if known else Exit.IO
