@@ -125,7 +125,7 @@ def test_two_machines_train_the_weights_that_one_does(
     assert (training["num_processes"], training["strategy"]) == (2, "replicated")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_machine_alone_takes_nothing_from_what_several_would_be_told(
     two: tuple[Any, Mapping[str, Any]], tmp_path: Path, runs: list[Run]
 ) -> None:
