@@ -152,14 +152,17 @@ def repeated(document: Document, path: KeyPath, value: Value, at: KeyPath) -> Pr
 
 
 def _same(document: Document, first: Variant, second: Variant) -> Problem:
-    varied = first.settings + second.settings
+    earlier = {setting.assignment for setting in first.settings}
+    own = [setting for setting in second.settings if setting.assignment not in earlier]
+    others = {setting.assignment for setting in second.settings}
+    varied = [setting for setting in first.settings if setting.assignment not in others] + own
     keys = ", ".join(dict.fromkeys(dotted(setting.path) for setting in varied)) or "nothing"
-    at = second.settings[-1].key_at if second.settings else (SECTION, "points", second.label)
+    at = own[0].key_at if own else (SECTION, "points", second.label.partition(",")[0])
     return Problem(
         code="sweep/same-points",
-        what=f"Points '{first.label}' and '{second.label}' would be one and the same run; they set {keys}.",
+        what=f"Points '{first.label}' and '{second.label}' would be one and the same run; they differ in {keys}.",
         where=document.where(at),
-        fix="Let them differ in a key that changes the result (not description, checkpoint, tracking or limits).",
+        fix="Let them differ in what changes the result, which description, checkpoint, tracking and limits do not.",
     )
 
 
