@@ -65,11 +65,13 @@ def _elsewhere(job: Job) -> Iterator[Problem]:
 def submit(job: Job) -> str:
     """The command that hands it in; once for each point of a sweep."""
     secrets = "".join(f" {_secret(key)}" for key in job.keys)
-    launch = f"sky jobs launch -y -n {job.name_of(40)}"
     if not job.num_points:
-        return f"{launch}{secrets} {job.file}"
-    last = job.num_points - 1
-    return f"for n in $(seq 0 {last}); do {launch}-$n --env {VARIABLE}=$n{secrets} {job.file} -d; done"
+        return f"sky jobs launch -y -n {job.name_of(40)}{secrets} {job.file}"
+    return _each_point(job, f"sky jobs launch -y -d -n {job.name_of(40)}-$n --env {VARIABLE}=$n{secrets} {job.file}")
+
+
+def _each_point(job: Job, command: str) -> str:
+    return f"for n in $(seq 0 {(job.num_points or 1) - 1}); do {command}; done"
 
 
 def _secret(key: Key) -> str:
@@ -136,7 +138,12 @@ def _head(job: Job) -> str:
     commands = [
         ("submit", submit(job)),
         ("watch", f"sky jobs logs -n {name}" if not job.num_points else "sky jobs queue"),
-        ("stop", f"sky jobs cancel -y -n {name}"),
+        (
+            "stop",
+            f"sky jobs cancel -y -n {name}"
+            if not job.num_points
+            else _each_point(job, f"sky jobs cancel -y -n {name}-$n"),
+        ),
         ("go on", "submit it again"),
         ("results", results),
     ]

@@ -72,6 +72,29 @@ def check_skypilot(text: str) -> Iterator[str]:
     if (made.num_nodes, made.run) != (task.get("num_nodes", 1), task["run"]):
         yield f"the task became another one: {made}"
     yield from _shell(f"#!/bin/bash\n{task['run']}")
+    for command in re.findall(r"^# (?:submit|watch|stop) +(.*)", text, re.MULTILINE):
+        yield from _sky(re.sub(r"^for n in .*?; do (.*); done$", r"n=0; \1", command))
+
+
+def _sky(command: str) -> Iterator[str]:
+    """A command of SkyPilot's, parsed by its own command line after a shell has read it, and not carried out."""
+    import click
+    from sky.client.cli.command import cli
+
+    keys = dict.fromkeys(re.findall(r"--secret=(\w+)", command), "x")
+    shown = re.sub(r"\bsky\b", "printf '%s\\n'", command, count=1)
+    words = subprocess.run(
+        ["bash", "-c", shown], env={**os.environ, **keys}, capture_output=True, text=True, check=True
+    )
+    os.environ.update(keys)
+    here, context, left = cli, None, words.stdout.splitlines()
+    try:
+        while isinstance(here, click.Group):
+            context = here.make_context(here.name, left[:1], parent=context, resilient_parsing=True)
+            here = here.get_command(context, left.pop(0))
+        here.make_context(here.name, left, parent=context)
+    except click.ClickException as error:
+        yield f"{command}: {error.format_message()}"
 
 
 def check_slurm(text: str) -> Iterator[str]:
