@@ -118,6 +118,8 @@ def test_a_sweep_of_two_by_two_is_stopped_goes_on_and_is_not_repeated(stopped: S
     assert len(sweep.message.read_bytes()) <= MAX_BYTES
     code, said = call("list", str(sweep.out))
     assert (code, said.count(" done "), said.splitlines()[-1]) == (Exit.DONE, 4, "4 runs")
+    code, said = call("report", str(sweep.out))
+    assert (code, "Best by dev loss" in said) == (Exit.DONE, True)
     report = json.loads((sweep.out / "sweep.json").read_text())
     losses = [row["dev_loss"] for row in report["points"]]
     assert report["best"]["number"] == losses.index(min(losses))

@@ -6,6 +6,7 @@ A process for each, so that what one leaves behind (a broken GPU context, memory
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
 import signal
@@ -19,23 +20,24 @@ from typing import Any
 
 from runner.backends import is_one_of_many
 from runner.cli.opening import cache_folder
-from runner.console import Console, table
+from runner.cli.sweep_end import SWEEP, read_sweep, show_sweep
+from runner.console import Console
+from runner.credentials import keys_named_in, take_files
 from runner.errors import EXIT_CODES, Exit, Problem, RunnerError, Where
 from runner.identity import hashing
-from runner.log_lines import LogConsole
+from runner.machine.threads import settled, unsettled
 from runner.manifest import Manifest
 from runner.outcome import Outcome
 from runner.packages import require_training
 from runner.platforms import VARIABLES
 from runner.progress import LiveWatch
-from runner.ranking import Result, report_sweep, table_rows
+from runner.ranking import Result, report_sweep
 from runner.records import read_record
-from runner.rundir import LOCK, REPORT, RunDirectory, finished_report, read_object
+from runner.rundir import LOCK, REPORT, RunDirectory, finished_report
 from runner.stopping import Stop, die_with_parent
-from runner.sweep import VARIABLE, Point, point_directory, points
+from runner.sweep import VARIABLE, Point, point_directory, point_manifests, points
 
 LOOK_SECONDS = 0.05
-SWEEP = "sweep.json"
 
 
 def run_sweep(args: argparse.Namespace, manifest: Manifest, folder: Path, console: Console, stop: Stop) -> Outcome:
@@ -48,9 +50,11 @@ def run_sweep(args: argparse.Namespace, manifest: Manifest, folder: Path, consol
         raise RunnerError(_for_one_process(), Exit.USAGE)
     with LiveWatch(console, stop).interruptible():
         require_training()
+        named = (keys_named_in(own.values).values() for own in point_manifests(manifest))
+        take_files(os.environ, itertools.chain.from_iterable(named))  # a pipe, which is read once, serves all points
         found = points(manifest, hashing(cache_folder()))
     if not args.fresh and (known := _known(manifest, found, folder)) is not None:
-        return _show(console, known, folder, _again(args))
+        return show_sweep(console, known, folder, _again(args))
     with closing(_open(folder)) as run:
         results: list[Result] = []
         stopped: Exit | None = None
@@ -64,7 +68,7 @@ def run_sweep(args: argparse.Namespace, manifest: Manifest, folder: Path, consol
         report = report_sweep(manifest, results, Exit.INTERRUPTED if stop() else stopped)
         run.write_text("sweep.html", render_sweep(report))
         run.write_json(SWEEP, report)
-    return _show(console, report, folder, _again(args))
+    return show_sweep(console, report, folder, _again(args))
 
 
 def _known(manifest: Manifest, found: Sequence[Point], folder: Path) -> Mapping[str, Any] | None:
@@ -76,7 +80,7 @@ def _known(manifest: Manifest, found: Sequence[Point], folder: Path) -> Mapping[
             return None
         results.append(_result(point, folder, Exit(report["exit_code"])))
     known = report_sweep(manifest, results, None)
-    return known if read_object(folder / SWEEP) == known else None
+    return known if read_sweep(folder) == known else None
 
 
 def _open(folder: Path) -> RunDirectory:
@@ -142,7 +146,7 @@ def _run(args: argparse.Namespace, point: Point, folder: Path, stop: Stop) -> in
 def _environment(point: Point, folder: Path) -> dict[str, str]:
     """Ours, with which point and where, and without what belongs to the sweep as a whole: the service's folders and the
     last message. So the command that a point tells to type next is the sweep's own."""
-    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    kept = {name: value for name, value in unsettled(os.environ, settled()).items() if name not in VARIABLES}
     return {**kept, VARIABLE: str(point.number), "RUNNER_OUT": str(folder), "RUNNER_TERMINATION_LOG": os.devnull}
 
 
@@ -153,52 +157,6 @@ def _result(point: Point, folder: Path, code: Exit | None) -> Result:
     if code == Exit.RUN_DIRECTORY and record and record.status == "done" and record.exit_code is not None:
         code = Exit(record.exit_code)
     return Result(point=point, record=record, exit_code=code)
-
-
-def _show(console: Console, report: Mapping[str, Any], folder: Path, again: str) -> Outcome:
-    """Shows how the points compare, and what to type next."""
-    exit_code = Exit(report["exit_code"])
-    best = next((row for row in report["points"] if row["number"] == report["best"]["number"]), None)
-    chosen = Path(best["directory"]) if best else None
-    following = f"runner report {shlex.quote(str(chosen))}" if chosen else f"runner list {shlex.quote(str(folder))}"
-    if EXIT_CODES[exit_code].retry:
-        following = again
-    elif report["status"] == "failed":
-        following = f"mend what is named above, then: {again}"
-    console.line()
-    if isinstance(console, LogConsole):
-        for row in report["points"]:
-            console.point(row)
-    else:
-        console.line(table(table_rows(report["points"], report["best"]["number"])))
-    console.line(report["text"])
-    if sum(row["score"] is not None for row in report["points"]) > 1:
-        console.line(report["caution"])
-    if not isinstance(console, LogConsole):
-        console.line(f"report  {folder / SWEEP}")
-        console.line(f"look    {folder / 'sweep.html'}")
-        console.line(f"next    {following}")
-    facts = {"status": report["status"], "verdict": best and best["verdict"], "verdict_text": report["text"]}
-    return Outcome(
-        exit_code=exit_code,
-        report={**facts, "problems": [_fault(row) for row in report["points"] if row["exit_code"] not in (None, 0, 3)]},
-        path=folder,
-        file=SWEEP,
-        chosen=chosen,
-        next_command=following,
-    )
-
-
-def _fault(row: Mapping[str, Any]) -> dict[str, Any]:
-    """That a point did not come to its end."""
-    why = row["verdict_text"] or EXIT_CODES[Exit(row["exit_code"])].meaning
-    return {
-        "code": "sweep/point-failed",
-        "severity": "error",
-        "what": f"Point {row['number']} ({row['label']}) ended with {row['exit_code']}: {why}",
-        "fix": f"See it alone: --point {row['number']}",
-        "where": {"path": row["directory"]},
-    }
 
 
 def _again(args: argparse.Namespace) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.cli.opening import cache_folder, make_world, open_manifest
+from runner.cli.sweep_end import read_sweep, show_sweep
 from runner.console import Console, table
 from runner.credentials import keys_named_in, take_files
 from runner.errors import Exit, Problem, RunnerError
@@ -76,9 +78,14 @@ def plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
 
 
 def report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
-    """Shows a report again and redraws its page."""
-    from runner.render import render_html
+    """Shows a report again and redraws its page; of a sweep's folder that of the sweep."""
+    from runner.render import render_html, render_sweep
 
+    if (swept := read_sweep(args.directory)) is not None:
+        with contextlib.closing(RunDirectory(args.directory)) as folder:
+            folder.write_text("sweep.html", render_sweep(swept))
+        show_sweep(console, swept, args.directory, f"runner {swept['manifest']} --out {args.directory}")
+        return Exit.DONE
     report = read_report(args.directory)
     run = RunDirectory(args.directory)
     run.write_text("report.html", render_html(report))

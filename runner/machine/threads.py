@@ -65,6 +65,13 @@ def settle(
     return Threads(count=count, origin=origin, waiting=waiting, waiting_origin=waiting_origin, is_given=is_given)
 
 
+def unsettled(environment: Mapping[str, str], threads: Threads) -> dict[str, str]:
+    """The environment without what we set ourselves, for a process that is to settle it as this one did."""
+    ours = [] if threads.is_given else ["OMP_NUM_THREADS"]
+    ours += PASSIVE if threads.waiting_origin == "default" else []
+    return {name: value for name, value in environment.items() if name not in ours}
+
+
 def _count(environment: MutableMapping[str, str], root: Path, mask: Collection[int]) -> tuple[int, str, bool]:
     for name in NUMBERS:
         with contextlib.suppress(KeyError, ValueError):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.machine.cgroups import cpu_limit
-from runner.machine.threads import PASSIVE, Threads, settle
+from runner.machine.threads import PASSIVE, Threads, settle, unsettled
 
 
 def machine(root: Path, cores: int = 4, threads_per_core: int = 1) -> Path:
@@ -181,3 +181,16 @@ def test_torch_computes_with_the_threads_that_were_settled() -> None:
     command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), sys.executable, "-c", WHAT_TORCH_DOES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "1", "PASSIVE"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"OMP_NUM_THREADS": "3"}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_NUM_THREADS": "2", "KMP_BLOCKTIME": "1"}],
+)
+def test_a_process_that_settles_for_itself_gets_what_was_given_and_no_more(
+    tmp_path: Path, given: dict[str, str]
+) -> None:
+    environment = {"HOME": "/", **given}
+    threads = settle(environment, machine(tmp_path), range(4))
+    assert unsettled(environment, threads) == {"HOME": "/", **given}
+    assert environment != {"HOME": "/", **given} or len(given) == 2
