@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from runner import __version__
 from runner.asked import asked_for
-from runner.errors import Exit, Problem, RunnerError, Where
 from runner.files import known_sha256
 from runner.manifest import Manifest
 from runner.plan import model_reference, source_files
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def identify(manifest: Manifest, hash_of: Callable[[Path], str] | None = None) -> str:
@@ -38,25 +34,6 @@ def identify(manifest: Manifest, hash_of: Callable[[Path], str] | None = None) -
 def run_directory(manifest: Manifest, run_id: str, out: Path | None, root: Path | None) -> Path:
     """`out` itself where it is given, else `<name>-<run id>` under `root` or ./runs."""
     return out or (root or Path("runs")) / f"{manifest.values['name']}-{run_id}"
-
-
-def local_directory(text: str) -> Path:
-    """A run directory as a person wrote it; raises RunnerError (73) for a URL, which would become a folder 's3:'."""
-    if text.startswith("file:///"):
-        return Path(text.removeprefix("file://"))
-    if _URL.match(text):
-        scheme = text.partition(":")[0]
-        raise RunnerError(
-            Problem(
-                code="run/url",
-                what=f"'{scheme}:' cannot be written to; a run directory is a folder of this machine, or mounted into "
-                "it.",
-                where=Where(path="--out"),
-                fix="Mount the bucket, give the folder as --out, and copy the results from there.",
-            ),
-            Exit.RUN_DIRECTORY,
-        )
-    return Path(text)
 
 
 def _folder_signature(model: Path, hash_of: Callable[[Path], str]) -> list[str]:

@@ -19,8 +19,8 @@ RANKING = ("error", "warning", "note")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The exit code and what led to it; the report, its directory and its file there where there was a run. Of a sweep,
-    `chosen` is the directory of its best run.
+    """The exit code and what led to it; the report, its directory, the URL of its mirror and its file there where there
+    was a run. Of a sweep, `chosen` is the directory of its best run.
 
     `is_final`: a request to stop that came meanwhile does not change the code. `is_told`: processes that this one
     started have told how it ended.
@@ -30,6 +30,7 @@ class Outcome:
     problems: tuple[Problem, ...] = ()
     report: Mapping[str, Any] | None = None
     path: Path | None = None
+    url: str | None = None
     file: str = "report.json"
     chosen: Path | None = None
     next_command: str | None = None
@@ -48,6 +49,7 @@ def describe(outcome: Outcome, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
         "retry": meaning.retry,
         **{key: report.get(key) for key in ("run_id", "status", "verdict", "verdict_text")},
         "report": str(outcome.path / outcome.file) if outcome.path else None,
+        "mirror": outcome.url,
         "next": outcome.next_command,
         "problems": problems,
         "num_problems": len(problems),
@@ -74,7 +76,7 @@ def leave_message(outcome: Outcome, path: Path) -> None:
 
 def _problems(outcome: Outcome) -> list[dict[str, Any]]:
     """The problems but for notes, each with its place, as flat data."""
-    found = outcome.report["problems"] if outcome.report else [asdict(problem) for problem in outcome.problems]
+    found = [*(outcome.report or {}).get("problems", ()), *(asdict(problem) for problem in outcome.problems)]
     return [
         {
             **{key: problem[key] for key in ("code", "severity", "what", "fix")},

@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ EVENTS, LOCK, REPORT = "events.jsonl", "run.lock.json", "report.json"
 LOOKS_SECONDS = (0.01, 0.05)
 STAGES = ("data", "gate", "train", "model", "merged", "evaluation", "wandb")
 KEPT = ("train", "model", "merged", "wandb")  # what the next attempt of the same run goes on from
+MIRROR_NOTE = ".mirror.json"
 FILES = ("report.json", "report.html", EVENTS, "run.lock.json")  # the one that says whose it is goes last
 
 
@@ -43,12 +44,13 @@ class RunDirectory:
         self._lock: IO[str] | None = None
         self._lease: SoftFileLease | None = None
         self._is_lost = False
+        self._changed: Callable[[], None] = lambda: None
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = (path / ".lock").open("a+")
             self._take_lock(self._lock)
             if not is_local(path):
-                self._lease = take_lease(path, self._lose)
+                self._lease = take_lease(path, self.lose)
                 if self._lease is None:
                     raise BlockingIOError
             self._lock.truncate(0)
@@ -78,9 +80,14 @@ class RunDirectory:
             time.sleep(pause)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _lose(self) -> None:
+    def lose(self) -> None:
+        """Says that another runner has taken the directory, or its mirror."""
         self._is_lost = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def tell_changes(self, changed: Callable[[], None]) -> None:
+        """Names who is called after every file and event that is written here."""
+        self._changed = changed
 
     def close(self) -> None:
         """Gives the directory back; another run may then take it."""
@@ -103,7 +110,7 @@ class RunDirectory:
 
     def _strangers(self) -> list[str]:
         """Files that no run of ours wrote, where none has taken the directory; a report is ours by its schema."""
-        ours = {".lock", *(f".{name}.partial" for name in FILES)}
+        ours = {".lock", MIRROR_NOTE, *(f".{name}.partial" for name in (*FILES, MIRROR_NOTE))}
         ours |= {path.name for path in self.path.glob(f"{NAME}*")}
         if "schema_version" in (read_object(self.path / "report.json") or {}):
             ours |= {*FILES}
@@ -119,10 +126,10 @@ class RunDirectory:
         if not lock_file.is_file():
             if strangers := self._strangers():
                 raise RunnerError(self._foreign(strangers), Exit.RUN_DIRECTORY)
-            self._clear()
+            self.clear()
             return None
         if fresh:
-            self._clear()
+            self.clear()
             return None
         held = (read_object(lock_file) or {}).get("run_id", "its run.lock.json is unreadable")
         if held != run_id:
@@ -150,7 +157,9 @@ class RunDirectory:
         self._check_lease()
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        return write_whole(path, masked(text))
+        written = write_whole(path, masked(text))
+        self._changed()
+        return written
 
     def event(self, name: str, **facts: Any) -> None:
         """Adds one line to events.jsonl."""
@@ -158,6 +167,7 @@ class RunDirectory:
         line = json.dumps({"time": time.time(), "event": name, **masked_value(facts)}, ensure_ascii=False, default=str)
         with (self.path / EVENTS).open("a", encoding="utf-8") as file:
             file.write(f"\n{line}\n" if self._is_torn(file) else f"{line}\n")
+        self._changed()
 
     def _is_torn(self, file: IO[str]) -> bool:
         """Whether a kill left a line of the file without its end."""
@@ -175,7 +185,8 @@ class RunDirectory:
         for name in stages:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Removes what a run left here, and nothing else."""
         self._remove(STAGES)
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)

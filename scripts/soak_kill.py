@@ -1,12 +1,16 @@
 """Is training impossible to lose? Whole runs on a tiny model, killed again and again, must end as one left alone.
 
-    python scripts/soak_kill.py [--kills 50] [--per-run 10] [--ranks 1] [--method lora] [--seed N] [--keep DIR]
+    python scripts/soak_kill.py [--kills 50] [--per-run 10] [--ranks 1] [--method lora] [--mirror] [--seed N]
+        [--keep DIR]
 
 A checkpoint is due after every step, so saving takes a large share of the time. Each kill is a SIGKILL at a moment
 drawn at random: in a save, between two, while the model's files are written, in another stage, while Python starts.
 With several ranks the victim is drawn too: the runner, torchrun or one rank. After every kill no process may be left,
 and the same command is given again. At the end of a run (exit 0) the sha256 of the weights, the training curve and the
 scores have to be those of a run that nobody disturbed. Exits 1 at any difference.
+
+With --mirror the run's directory has a mirror in an S3 store on localhost, and every kill takes the machine: the run
+directory and the cache are gone, and the next attempt has only the store.
 """
 
 from __future__ import annotations
@@ -21,14 +25,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.store_server import BUCKET, StoreServer, serving_store  # noqa: E402
 from tests.tiny import make_model  # noqa: E402
 from tests.whole_runs import (  # noqa: E402
     SLOW_SECONDS,
@@ -146,9 +151,11 @@ def soak(
     seed: int,
     ranks: int = 1,
     method: str = "lora",
+    store: StoreServer | None = None,
     say: Callable[[str], None] = print,
 ) -> Soak:
-    """Kills runs until there are enough kills, and lets each end after `per_run` of them. Raises Different."""
+    """Kills runs until there are enough kills, and lets each end after `per_run` of them; with a store, every kill
+    takes the machine. Raises Different."""
     chance, done = random.Random(seed), Soak()
     model = make_model(folder / "model")
     experiment = make_experiment(folder / "alone", model, method=method, ranks=ranks)
@@ -157,6 +164,8 @@ def soak(
     while len(done.kills) < kills:
         name = f"run-{done.num_runs + 1}"
         experiment = make_experiment(folder / name, model, method=method, ranks=ranks)
+        if store:
+            experiment = replace(experiment, mirror=f"s3://{BUCKET}/{name}", store=store.environment)
         out, budget = folder / name / "run", min(per_run, kills - len(done.kills))
         for kill in _kills(experiment, out, chance, ranks, budget):
             done.kills.append(kill)
@@ -171,6 +180,8 @@ def soak(
 def _kills(experiment: Experiment, out: Path, chance: random.Random, ranks: int, budget: int) -> Iterator[Kill]:
     for _ in range(budget):
         found = kill_once(experiment, out, chance, ranks)
+        if experiment.mirror and not isinstance(found, int):
+            experiment.lose_machine(out)
         if isinstance(found, int):
             if found != 0:
                 raise Different(f"the run ended with {found}; see {out.with_suffix('.log')}")
@@ -204,21 +215,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--per-run", type=int, default=10)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--method", choices=("lora", "full"), default="lora")
+    parser.add_argument("--mirror", action="store_true", help="every kill takes the machine; a store has the mirror")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--keep", type=Path, help="where to leave the runs")
     args = parser.parse_args(argv)
     folder = args.keep or Path(tempfile.mkdtemp(prefix="soak-"))
     print(f"seed {args.seed}; runs in {folder}", flush=True)
     try:
-        done = soak(
-            folder,
-            kills=args.kills,
-            per_run=args.per_run,
-            seed=args.seed,
-            ranks=args.ranks,
-            method=args.method,
-            say=lambda line: print(line, flush=True),
-        )
+        with serving_store() if args.mirror else nullcontext() as store:
+            done = soak(
+                folder,
+                kills=args.kills,
+                per_run=args.per_run,
+                seed=args.seed,
+                ranks=args.ranks,
+                method=args.method,
+                store=store,
+                say=lambda line: print(line, flush=True),
+            )
     except Different as error:
         print(f"DIFFERENT: {error}", flush=True)
         return 1

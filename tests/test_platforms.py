@@ -122,6 +122,6 @@ def test_an_output_that_cannot_be_served_is_refused_and_makes_no_folder(url: str
 
 
 def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
-    from runner.identity import local_directory
+    from runner.destination import find_destination
 
-    assert local_directory(f"file://{tmp_path}") == tmp_path
+    assert find_destination(f"file://{tmp_path}", {}).folder == tmp_path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,27 @@ class Different(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A manifest and where its runs keep what they cache."""
+    """A manifest, where its runs keep what they cache, and the URL of their mirror with what reaches its store."""
 
     manifest: Path
     cache: Path
+    mirror: str | None = None
+    store: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, out: Path, *before: str) -> list[str]:
         """The command line of a run; `before` stands between Python and the runner."""
-        return [sys.executable, *before, "-m", "runner", str(self.manifest), "--out", str(out)]
+        return [sys.executable, *before, "-m", "runner", str(self.manifest), "--out", self.mirror or str(out)]
 
-    def environment(self, mark: str) -> dict[str, str]:
-        """The environment of a run whose processes can be told by a mark."""
+    def environment(self, mark: str, out: Path) -> dict[str, str]:
+        """The environment of a run whose processes can be told by a mark; with a mirror, `out` is where it works."""
         own = {"RUNNER_CACHE": str(self.cache), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", MARK: mark}
-        return {**os.environ, "OMP_NUM_THREADS": "1", **own}
+        place = {"RUNNER_OUT": str(out)} if self.mirror else {}
+        return {**os.environ, "OMP_NUM_THREADS": "1", **own, **self.store, **place}
+
+    def lose_machine(self, out: Path) -> None:
+        """Takes away every disk that a run had."""
+        for folder in (out, self.cache):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_experiment(
@@ -79,7 +88,7 @@ class Run:
         self.process = subprocess.Popen(
             experiment.command(out, *before),
             cwd=ROOT,
-            env=experiment.environment(self.mark) | dict(environment or {}),
+            env=experiment.environment(self.mark, out) | dict(environment or {}),
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

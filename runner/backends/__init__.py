@@ -100,6 +100,12 @@ def node(environment: Mapping[str, str]) -> Node | None:
     )
 
 
+def num_on_this_machine(environment: Mapping[str, str]) -> int:
+    """Of the processes that were started together, those that are known to be on this machine."""
+    local = environment.get("LOCAL_WORLD_SIZE", "1")
+    return int(local) if local.isdecimal() else 1
+
+
 def is_one_of_many(environment: Mapping[str, str]) -> bool:
     """Whether other processes were started together with this one; no where that cannot be told."""
     try:

@@ -74,6 +74,37 @@ class KeptAnswers:
                 self._held.setdefault(*kept)
 
 
+class AnswerTails:
+    """What was added to the kept answers of a folder since this was made, in whole lines; files only ever grow."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._begin = {path.name: path.stat().st_size for path in folder.glob("*.jsonl")}
+
+    def grown(self) -> dict[str, bytes]:
+        """The new lines of every file that has any."""
+        tails = {}
+        for path in sorted(self._folder.glob("*.jsonl")):
+            begin = self._begin.get(path.name, 0)
+            if path.stat().st_size > begin:
+                with path.open("rb") as file:
+                    file.seek(begin)
+                    tail = file.read()
+                tails[path.name] = tail[: tail.rfind(b"\n") + 1]
+        return {name: tail for name, tail in tails.items() if tail.strip()}
+
+
+def take_in(folder: Path, name: str, lines: bytes) -> int:
+    """Adds answers that another machine kept to the file of that name, and counts those that were new; damaged lines
+    are left out."""
+    kept = KeptAnswers(folder, name.removesuffix(".jsonl"))
+    found = (_reply(line) for line in lines.splitlines())
+    new = {key: replace(reply, cached=False) for key, reply in filter(None, found) if kept.get(key) is None}
+    if new:
+        kept.put(new)
+    return len(new)
+
+
 def _reply(line: bytes) -> tuple[str, Reply] | None:
     """The key and the reply of a line; None when it is blank or damaged."""
     try:

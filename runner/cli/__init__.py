@@ -17,7 +17,7 @@ from runner.cli.arguments import LOGS, VERBS, check_verb, make_parser
 from runner.cli.listing import list_runs
 from runner.cli.opening import cache_folder
 from runner.cli.running import run
-from runner.cli.verbs import doctor, export, plan, prepare, report, schema, validate
+from runner.cli.verbs import doctor, export, fetch, plan, prepare, report, schema, validate
 from runner.console import Console
 from runner.disks import io_problem
 from runner.errors import Exit, Problem, RunnerError
@@ -40,6 +40,7 @@ CARRIED_OUT: dict[str, Callable[[argparse.Namespace, Console, Stop], Outcome | E
     "doctor": doctor,
     "export": export,
     "list": list_runs,
+    "fetch": fetch,
 }
 
 

@@ -13,7 +13,7 @@ from runner.errors import EXIT_CODES
 from runner.masking import masked_source
 
 TRUST = "let Python code that comes with the model run, with all that you may do; read it first"
-VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor", "export", "list")
+VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor", "export", "list", "fetch")
 CLUSTERS = ("skypilot", "kubernetes", "kubeflow", "slurm", "awsbatch")
 LOGS = ("auto", "text", "json")
 DOCTOR = (
@@ -101,6 +101,10 @@ def make_parser() -> argparse.ArgumentParser:
     listing.add_argument("directories", type=Path, nargs="*", metavar="DIR", help="default: runs")
     listing.add_argument("--format", choices=("text", "json"), default="text")
     listing.set_defaults(verb="list")
+    fetch = verbs.add_parser("fetch", help="copy a run from its mirror in an object store to this machine")
+    fetch.add_argument("url", metavar="URL", help="what the run was given as --out, as s3://bucket/folder")
+    fetch.add_argument("directory", type=Path, nargs="?", metavar="DIR", help="default: runs/<last part of the URL>")
+    fetch.set_defaults(verb="fetch")
     return parser
 
 

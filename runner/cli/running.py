@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.attempts import NO_PROGRESS
-from runner.backends import load, node, place
+from runner.backends import load, node, num_on_this_machine, place
+from runner.cli.mirrored import already_mirrored, carry_out_mirrored, check_one_machine, send_sweep, with_mirror
 from runner.cli.node import run_node
 from runner.cli.opening import cache_folder, make_world, open_manifest
 from runner.cli.sweeping import run_sweep
 from runner.console import Console
 from runner.credentials import keys_named_in, take_files
+from runner.destination import find_destination
 from runner.errors import Exit, RunnerError
-from runner.identity import hashing, identify, local_directory, run_directory
+from runner.identity import hashing, identify, run_directory
 from runner.log_lines import LogConsole
 from runner.manifest import Manifest
 from runner.outcome import Outcome
@@ -60,8 +63,8 @@ def run(args: argparse.Namespace, console: Console, stop: Stop) -> Outcome:
 
 def _attempt(args: argparse.Namespace, platform: Platform | None, console: Console, stop: Stop) -> Outcome:
     with LiveWatch(console, stop).interruptible():  # there is no run yet that could leave a report
-        named = args.out or os.environ.get("RUNNER_OUT")
-        out, root = local_directory(named) if named else None, platform.root if platform else None
+        destination = find_destination(args.out, os.environ)
+        out, root = destination.folder, platform.root if platform else None
         manifest = _load(args, out, console, stop)
         hash_of = hashing(cache_folder())
         point = chosen_point(manifest, args.point, os.environ, hash_of)
@@ -75,40 +78,67 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
         elif not is_sweep:
             run_id = identify(manifest, hash_of)
             path = run_directory(manifest, run_id, out, root)
+    url = destination.url
     if is_sweep:
-        return run_sweep(args, manifest, folder, console, stop)
-    return _attempt_run(args, manifest, run_id, path, console, stop)
+        outcome = run_sweep(args, manifest, folder, console, stop)
+        return with_mirror(outcome, url, send_sweep(url, folder) if url else None, console)
+    if url and point is not None:
+        url = f"{url}/{path.name}"
+    return _attempt_run(args, manifest, run_id, path, url, console, stop)
 
 
 def _attempt_run(
-    args: argparse.Namespace, manifest: Manifest, run_id: str, path: Path, console: Console, stop: Stop
+    args: argparse.Namespace,
+    manifest: Manifest,
+    run_id: str,
+    path: Path,
+    url: str | None,
+    console: Console,
+    stop: Stop,
 ) -> Outcome:
     ranks = place(os.environ)
     with LiveWatch(console, stop).interruptible():
-        report = None if args.fresh or ranks.size > 1 else finished_report(path, run_id)
+        check_one_machine(url, ranks, num_on_this_machine(os.environ))
+        report = None if args.fresh or ranks.size > 1 else _finished(path, url, run_id)
         if report is not None:
-            return _show(console, report, path, args.again, stop, repeated=True)
+            return with_mirror(_show(console, report, path, args.again, stop, repeated=True), url, None, console)
         require_training()
     kind = manifest.values["approach"]["kind"]
     if ranks.rank > 0:
         return Outcome(exit_code=Exit(load(kind).follow(stop)), is_final=True)
     with _leading(kind) if ranks.size > 1 else contextlib.nullcontext() as others:
-        done = _in_directory(RunDirectory(path), manifest, run_id, args, console, stop)
+        done, behind = _in_directory(RunDirectory(path), url, manifest, run_id, args, console, stop)
         if others is not None:
             others.append(done.exit_code)
-    return _show(console, done.report, path, args.again, stop, repeated=done.repeated)
+    shown = _show(console, done.report, path, args.again, stop, repeated=done.repeated)
+    return with_mirror(shown, url, behind, console)
+
+
+def _finished(path: Path, url: str | None, run_id: str) -> Mapping[str, Any] | None:
+    """The report of this very run where it is done: in its mirror, where it has one."""
+    return already_mirrored(url, path, run_id) if url else finished_report(path, run_id)
 
 
 def _in_directory(
-    run: RunDirectory, manifest: Manifest, run_id: str, args: argparse.Namespace, console: Console, stop: Stop
-) -> Attempt:
+    run: RunDirectory,
+    url: str | None,
+    manifest: Manifest,
+    run_id: str,
+    args: argparse.Namespace,
+    console: Console,
+    stop: Stop,
+) -> tuple[Attempt, RunnerError | None]:
     """The attempt; its directory is taken before anything heavy is loaded, so that a second runner knows at once."""
     with contextlib.closing(run):
-        with LiveWatch(console, stop).interruptible():
+        watch = LiveWatch(console, stop)
+        with watch.interruptible():
             from runner.attempt import attempt
 
             world = make_world(console, stop)
-        return attempt(manifest, run, run_id, world, fresh=args.fresh)
+        carry_out = functools.partial(attempt, manifest, run, run_id, world, fresh=args.fresh)
+        if url is None:
+            return carry_out(), None
+        return carry_out_mirrored(url, run, run_id, world.cache, watch, stop, carry_out, fresh=args.fresh)
 
 
 def _load(args: argparse.Namespace, out: Path | None, console: Console, stop: Stop) -> Manifest:

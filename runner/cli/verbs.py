@@ -15,9 +15,10 @@ from runner.cli.opening import cache_folder, make_world, open_manifest
 from runner.cli.sweep_end import read_sweep, show_sweep
 from runner.console import Console, table
 from runner.credentials import keys_named_in, take_files
+from runner.destination import find_destination
 from runner.errors import Exit, Problem, RunnerError
 from runner.files import write_whole
-from runner.identity import hashing, local_directory
+from runner.identity import hashing
 from runner.manifest import missing_credentials
 from runner.packages import missing_for_training, require_training
 from runner.rundir import RunDirectory, read_report
@@ -115,10 +116,8 @@ def doctor(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     from runner.doctor.checks import Patient
 
     manifest = open_manifest(args.manifest) if args.manifest else None
-    named = args.out or os.environ.get("RUNNER_OUT")
-    checks = list(
-        examine(Patient.admit(manifest, local_directory(named) if named else None, os.environ, cache_folder()))
-    )
+    out = find_destination(args.out, os.environ).folder
+    checks = list(examine(Patient.admit(manifest, out, os.environ, cache_folder())))
     show(checks, console, args.format)
     return exit_of(checks)
 
@@ -144,4 +143,16 @@ def export(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     if not args.output:
         console.line(f"The job is on standard output; with --output {file} it is a file.")
     console.line(f"next    {exported.following}")
+    return Exit.DONE
+
+
+def fetch(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
+    """Copies a run from its mirror."""
+    from runner.mirror import fetch
+
+    take_files(os.environ, ())
+    folder = args.directory or Path("runs") / args.url.rstrip("/").rpartition("/")[2]
+    num_files = fetch(args.url, folder, console.say)
+    console.line(f"{num_files} files are in {folder}")
+    console.line(f"next    runner report {shlex.quote(str(folder))}")
     return Exit.DONE

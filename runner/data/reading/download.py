@@ -14,10 +14,11 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from runner.data.reading.clients import Stamp, get, is_http
-from runner.data.reading.failures import in_short, judge, source_problem
+from runner.data.reading.failures import judge, source_problem
 from runner.data.reading.local import LocalFile, measure
 from runner.errors import Exit
 from runner.files import sha256_of
+from runner.stores import in_short
 
 HOST = re.compile(r"([^:]*|\[[0-9a-f:.]*\])(:\d*)?", re.IGNORECASE)  # else it may be a torn password
 

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import errno
 import http.client
-from collections.abc import Iterator
-from typing import Any
 
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.stores import PACKAGES, in_short, status_of
 
-PACKAGES = {
-    "s3": "s3fs",
-    "s3a": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "abfss": "adlfs",
-}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -30,7 +20,7 @@ def source_problem(
 
 def judge(error: Exception, shown: str, key: str, num_tries: int) -> RunnerError | None:
     """The problem behind an error of a store's client; None for what can only be our own mistake."""
-    status, scheme = _status(error), shown.partition("://")[0]
+    status, scheme = status_of(error), shown.partition("://")[0]
     if isinstance(error, ImportError):
         package = PACKAGES.get(scheme, error.name or scheme)
         what = f"'{scheme}://' needs the package '{package}', which is not installed."
@@ -56,31 +46,3 @@ def judge(error: Exception, shown: str, key: str, num_tries: int) -> RunnerError
         return None
     what = f"The file could not be downloaded in {num_tries} tries: {in_short(error)}."
     return source_problem("data/unavailable", what, shown, key, "Run the same command again later.", Exit.UNAVAILABLE)
-
-
-def in_short(error: BaseException) -> str:
-    """What happened, in words of the system's own; a client's words may hold the URL with its secrets."""
-    status = _status(error)
-    if status is not None:
-        return f"the server answered {status}"
-    reason = getattr(error, "reason", error)
-    said = getattr(reason, "strerror", None) or (str(reason) if type(reason) is ConnectionError else "")
-    return str(said or type(reason).__name__)
-
-
-def _status(error: BaseException | None) -> int | None:
-    """The HTTP status behind an error, however the client keeps it."""
-    for link in _chain(error):
-        response = getattr(link, "response", None)
-        answer = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
-        kept = (getattr(link, "code", None), getattr(link, "status", None), getattr(response, "status_code", None))
-        for status in (*kept, answer.get("HTTPStatusCode")):
-            if isinstance(status, int) and 100 <= status < 600:
-                return status
-    return None
-
-
-def _chain(error: Any) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
