@@ -105,7 +105,7 @@ def test_a_run_on_a_service_lies_where_it_survives_and_leaves_model_and_report(
     assert (tmp_path / "model" / "adapter_model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/prefix", "gs://bucket", "s3:/bucket", "https://host/x", "az://c/x"])
+@pytest.mark.parametrize("url", ["ftp://host/prefix", "hdfs://name/x", "s3:/bucket", "https://host/x", "dbfs:/x"])
 def test_an_output_that_cannot_be_served_is_refused_and_makes_no_folder(url: str, tmp_path: Path) -> None:
     quickstart = str(ROOT / "manifests" / "quickstart.yaml")
     command = [sys.executable, "-m", "runner", quickstart]

@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runner.data.reading.lines import CHUNK
+from runner.data.reading.lines import CHUNK, SWELLS_FROM
 from runner.data.reading.records import Record, damaged, one_line, rejected
 from runner.errors import Exit, Problem, RunnerError, Where
 
 BATCH = 256
+SWELLS = 1000  # times its size: a column that says the same in every row may well come to that beside others
+BOMB = f"The file unpacks to more than {SWELLS:,} times its size, as files made to fill a machine do."
+UNPACK = "Look at what is inside, and give it as JSON Lines if you trust it."
 
 
 def read_parquet(path: Path, name: str) -> Iterator[Record]:
     """A record for each row; a value that cannot be read loses its row alone."""
     pyarrow = _arrow(name)
-    row = 0
+    row = num_bytes = 0
+    most = max(SWELLS_FROM, SWELLS * path.stat().st_size)
     try:
         with pyarrow.parquet.ParquetFile(path, buffer_size=CHUNK, pre_buffer=False) as file:
             columns = file.schema_arrow.names
@@ -26,6 +30,9 @@ def read_parquet(path: Path, name: str) -> Iterator[Record]:
                 raise rejected("data/header", name, f"The file names a column twice: {one_line(twice[0])}.", fix)
             for batch in file.iter_batches(batch_size=BATCH):
                 for record in _batch_rows(batch, row):
+                    num_bytes += _length(record.value)
+                    if num_bytes > most:
+                        raise rejected("data/parquet-bomb", name, BOMB, UNPACK)
                     yield record
                     row = record.row
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
@@ -45,6 +52,15 @@ def _arrow(name: str) -> Any:
         )
         raise RunnerError(problem, Exit.INPUT_MISSING) from error
     return pyarrow
+
+
+def _length(value: Any) -> int:
+    """Characters in the texts of a value; Arrow's own count takes a text that many rows share for one."""
+    if isinstance(value, dict):
+        return sum(map(_length, value.values()))
+    if isinstance(value, list):
+        return sum(map(_length, value))
+    return len(value) if isinstance(value, str | bytes) else 0
 
 
 def _batch_rows(batch: Any, row: int) -> Iterator[Record]:

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from runner.data.reading.containers import read_records
@@ -206,3 +208,19 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_machine(tmp_path: Path, name
     (problem,) = refused.value.problems
     assert (problem.code, problem.where.path) == ("data/gzip-bomb", name)
     assert "gunzip" in problem.fix
+
+
+@pytest.mark.parametrize("is_dictionary", [False, True])
+def test_a_parquet_file_that_fills_a_machine_is_refused_and_one_that_repeats_itself_is_not(
+    tmp_path: Path, is_dictionary: bool
+) -> None:
+    long, short = pa.array(["x" * 1_000_000] * 300), pa.array([f"answer {i}" for i in range(300)])
+    long = long.dictionary_encode() if is_dictionary else long
+    pq.write_table(pa.table({"prompt": long, "completion": short}), tmp_path / "bomb.parquet")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 100_000
+    with pytest.raises(RunnerError) as refused:
+        list(read_records(tmp_path / "bomb.parquet", "bomb.parquet").records)
+    assert [problem.code for problem in refused.value.problems] == ["data/parquet-bomb"]
+    repeated = pa.array(["the same long instruction " * 200] * 300)
+    pq.write_table(pa.table({"prompt": repeated, "completion": short}), tmp_path / "repeated.parquet")
+    assert len(list(read_records(tmp_path / "repeated.parquet", "repeated.parquet").records)) == 300
