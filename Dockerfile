@@ -149,4 +149,6 @@ ENV CC=gcc \
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+# A container cannot read its own labels, and a run notes what it was carried out with.
+ENV RUNNER_IMAGE_REVISION=${REVISION}
 USER 10001:0

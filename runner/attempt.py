@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import __version__
 from runner.attempts import DEFAULT_LIMIT, check_progress, read_attempts
 from runner.backends.base import Watch
 from runner.disks import io_problem
@@ -18,7 +14,7 @@ from runner.errors import EXIT_CODES, Exit, Interrupted, Problem, Refused, Runne
 from runner.manifest import Manifest
 from runner.masking import print_exception
 from runner.pipeline import run_lifecycle
-from runner.plan import without_secrets
+from runner.record import begin_record, keep_manifest, machine_in_short, write_record
 from runner.render import render_html
 from runner.report import Facts, Status, make_report
 from runner.rundir import EVENTS, RunDirectory
@@ -55,15 +51,20 @@ def attempt(manifest: Manifest, run: RunDirectory, run_id: str, world: World, *,
     finished = run.claim(run_id, fresh=fresh)
     if finished is not None:
         return Attempt(report=finished, exit_code=Exit(finished["exit_code"]), repeated=True)
-    run.write_json("run.lock.json", _lock(manifest, run_id))
-    return _carry_out(manifest, world, run, Facts(manifest=manifest, run_id=run_id))
+    facts = Facts(manifest=manifest, run_id=run_id, problems=list(world.told))
+    with world.watch.interruptible():
+        held_to = str(world.locked.path) if world.locked else None
+        facts.record = begin_record(manifest, run_id, run.path, world.cache, world.environment, held_to)
+    write_record(run, facts)
+    keep_manifest(run, manifest)
+    return _carry_out(manifest, world, run, facts)
 
 
 def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts) -> Attempt:
     started_at = world.now()
     status: Status
     try:
-        _begin(manifest, world, run)
+        _begin(manifest, world, run, facts)
         run_lifecycle(manifest, world, run, facts)
         status, exit_code = "done", _exit_of_verdict(facts)
     except BaseException as error:
@@ -78,10 +79,13 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
     return Attempt(report=report, exit_code=exit_code)
 
 
-def _begin(manifest: Manifest, world: World, run: RunDirectory) -> None:
+def _begin(manifest: Manifest, world: World, run: RunDirectory, facts: Facts) -> None:
     """Notes the attempt, and what it saves; raises RunnerError (70) where the last ones saved nothing."""
     earlier = read_attempts(run.path / EVENTS)
-    run.event("attempt", number=len(earlier) + 1)
+    run.event("attempt", number=len(earlier) + 1, **machine_in_short(facts.record))
+    write_record(run, facts)
+    if reason := facts.record["git"]["reason"]:
+        world.watch.say(f"The state of the git repository is not known: {reason}")
     world.watch.note_saved_with(lambda what, amount: run.event("saved", what=what, amount=amount))
     check_progress(earlier, _idle_limit(manifest))
 
@@ -135,8 +139,10 @@ def _leave_report(
     report = make_report(facts, status, exit_code, started_at)
     check_report(report)
     run.write_text("report.html", render_html(report))
-    run.write_json("report.json", report)
     run.event("end", status=status, exit_code=int(exit_code))
+    if facts.record:
+        write_record(run, facts)
+    run.write_json("report.json", report)
     return report
 
 
@@ -154,16 +160,3 @@ def _exit_of_verdict(facts: Facts) -> Exit:
     wanted = ("improved", "equivalent") if facts.plan.gate.task in ("cost", "latency") else ("improved",)
     helped = facts.evaluation.verdict in wanted and facts.evaluation.identical_share < 1
     return Exit.DONE if helped or facts.plan.gate.policy != "enforce" else Exit.SAID_NO
-
-
-def _lock(manifest: Manifest, run_id: str) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "runner_version": __version__,
-        "manifest": str(manifest.path),
-        "manifest_sha256": hashlib.sha256(manifest.document.text.encode()).hexdigest(),
-        "overrides": without_secrets(list(manifest.overrides)),
-        "trust_remote_code": manifest.trust_remote_code,
-        "python": platform.python_version(),
-        "command": Path(sys.argv[0]).name,
-    }

@@ -19,13 +19,18 @@ DEFAULT_LIMIT = 3  # of budget.max_idle_attempts, see the schema
 @dataclass(frozen=True, kw_only=True)
 class PastAttempt:
     """One attempt: the last stage it began, the newest training step it saved, how many answers it saved, and its exit
-    code (None: it was killed, or is under way)."""
+    code (None: it was killed, or is under way). `started` and `ended` are in seconds of the epoch; `machine` and
+    `packages_sha256` say where it was."""
 
     stage: str = "start"
     stages: frozenset[str] = frozenset()
     step: int = 0
     num_answers: int = 0
     exit_code: int | None = None
+    started: float | None = None
+    ended: float | None = None
+    machine: str | None = None
+    packages_sha256: str | None = None
 
     def __str__(self) -> str:
         code = "killed" if self.exit_code is None else f"exit code {self.exit_code}"
@@ -39,7 +44,8 @@ def read_attempts(path: Path) -> list[PastAttempt]:
     for event in _events(path):
         name = event.get("event")
         if name == "attempt":
-            attempts.append(PastAttempt())
+            machine, packages = event.get("machine"), event.get("packages_sha256")
+            attempts.append(PastAttempt(started=event.get("time"), machine=machine, packages_sha256=packages))
         elif attempts and (change := _change(attempts[-1], name, event)):
             attempts[-1] = replace(attempts[-1], **change)
     return attempts
@@ -83,7 +89,7 @@ def _change(attempt: PastAttempt, name: object, event: Mapping[str, Any]) -> dic
         return {"step": max(attempt.step, int(event["amount"]))}
     if name == "saved":
         return {"num_answers": attempt.num_answers + int(event["amount"])}
-    return {"exit_code": event.get("exit_code")} if name == "end" else {}
+    return {"exit_code": event.get("exit_code"), "ended": event.get("time")} if name == "end" else {}
 
 
 def idle_streak(attempts: Sequence[PastAttempt]) -> list[PastAttempt]:

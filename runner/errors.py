@@ -47,7 +47,7 @@ EXIT_CODES: dict[Exit, ExitMeaning] = {
     Exit.IO: ExitMeaning(meaning="reading or writing failed, for example a full disk", retry=True),
     Exit.INTERRUPTED: ExitMeaning(meaning="interrupted; run the same command again", retry=True),
     Exit.CREDENTIALS: ExitMeaning(meaning="credentials are missing or refused", retry=False),
-    Exit.MANIFEST: ExitMeaning(meaning="the manifest is invalid", retry=False),
+    Exit.MANIFEST: ExitMeaning(meaning="the manifest is invalid, or not as it was locked", retry=False),
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runner import __version__
 from runner.asked import asked_for
+from runner.errors import Exit, Problem, RunnerError, Where
 from runner.files import known_sha256
 from runner.manifest import Manifest
 from runner.plan import model_reference, source_files
@@ -34,6 +35,17 @@ def identify(manifest: Manifest, hash_of: Callable[[Path], str] | None = None) -
 def run_directory(manifest: Manifest, run_id: str, out: Path | None, root: Path | None) -> Path:
     """`out` itself where it is given, else `<name>-<run id>` under `root` or ./runs."""
     return out or (root or Path("runs")) / f"{manifest.values['name']}-{run_id}"
+
+
+def repeat_directory(usual: Path, out: Path | None, past: Path) -> Path:
+    """The directory of a run that repeats the one in `past`: `out`, else the usual one with `-repeat` behind it. Raises
+    RunnerError (73) where it would be the same directory."""
+    path = out or usual.with_name(f"{usual.name}-repeat")
+    if path.resolve() == past.resolve():
+        what, fix = "A run is repeated into a new directory, and this is the one that it is in.", "Give another --out."
+        problem = Problem(code="repeat/same-directory", what=what, where=Where(path=str(path)), fix=fix)
+        raise RunnerError(problem, Exit.RUN_DIRECTORY)
+    return path
 
 
 def _folder_signature(model: Path, hash_of: Callable[[Path], str]) -> list[str]:

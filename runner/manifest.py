@@ -63,8 +63,11 @@ def _not_here(what: str, name: str, where: Where) -> Problem:
     return Problem(code="credentials/missing", what=what, where=where, fix=fix, severity="note")
 
 
-def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
-    """Reads, overrides and checks a manifest; raises RunnerError (64, 66, 78) with every fault found."""
+def load_manifest(path: Path, overrides: Sequence[str] = (), *, stands_for: Path | None = None) -> Manifest:
+    """Reads, overrides and checks a manifest; raises RunnerError (64, 66, 78) with every fault found.
+
+    `stands_for` is where the file was that `path` is a copy of: relative paths start from there.
+    """
     document = read_document(path)
     malformed: list[Problem] = []
     for assignment in overrides:
@@ -81,7 +84,7 @@ def load_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
     if problems:
         problems.sort(key=lambda problem: (problem.where.line or 0, problem.where.column or 0))
         raise RunnerError(problems, Exit.MANIFEST)
-    return Manifest(path=path, document=document, overrides=tuple(overrides))
+    return Manifest(path=stands_for or path, document=document, overrides=tuple(overrides))
 
 
 def _faults(document: Document, read: Sequence[Problem] = ()) -> list[Problem]:

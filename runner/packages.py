@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
+from collections.abc import Iterable
+from importlib import metadata
 
 from runner.errors import Exit, Problem, RunnerError
 
@@ -33,6 +37,32 @@ def require_training() -> None:
     if missing := missing_for_training():
         what = f"Training needs packages that are not installed: {', '.join(missing)}."
         raise RunnerError(Problem(code="approach/package-missing", what=what, fix=INSTALL), Exit.INPUT_MISSING)
+
+
+def public_versions(names: Iterable[str]) -> dict[str, str]:
+    """The versions of those of the packages that are installed, without what a build adds for a kind of machine: torch
+    2.13.0+cpu is 2.13.0."""
+    found = {name: version_of(name) for name in names}
+    return {name: version.partition("+")[0] for name, version in sorted(found.items()) if version is not None}
+
+
+def version_of(name: str) -> str | None:
+    """The whole version of a package; None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def installed() -> dict[str, str]:
+    """Every package that is installed, with its whole version."""
+    found = {str(one.metadata["Name"]).lower().replace("_", "-"): one.version for one in metadata.distributions()}
+    return dict(sorted(found.items()))
+
+
+def digest(versions: dict[str, str]) -> str:
+    """One hash of packages and versions."""
+    return hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()
 
 
 def _is_found(name: str) -> bool:

@@ -11,6 +11,7 @@ from runner.evaluate import evaluate
 from runner.gate.decide import decide
 from runner.manifest import Manifest
 from runner.plan import make_plan
+from runner.record import write_record
 from runner.report import Facts, to_json
 from runner.roi import compute_roi
 from runner.rundir import RunDirectory
@@ -29,15 +30,20 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         backend, facts.environment, found = world.open_backend(manifest)
         facts.problems += found
         session = world.open_session(manifest, backend)
+        facts.models, differences = world.look_at_models(manifest, backend)
+        facts.problems += differences
         facts.plan = plan = make_plan(manifest, session.facts)
         scoring = read_scoring(plan)
         world.check_primary(plan)
         world.track(plan, run, facts)
         run.begin()
+        write_record(run, facts)
 
     with world.stage("data", run, facts):
         facts.data = dataset = prepare_data(plan, session, run.folder("data"), world.cache, world.watch)
         world.watch.say(f"{dataset.ledger}; {dataset.split}")
+        facts.sources, differences = world.look_at_data(manifest, dataset.ledger)
+        facts.problems += differences
         scoring = with_classes(scoring, dataset)
         facts.problems += check_metrics(scoring, dataset)
         answerer = world.answerer(plan, session, sampling_of(plan, dataset), scoring.schema)
@@ -58,6 +64,7 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
 
     with world.stage("train", run, facts, saves=True):
         facts.training = train(plan, dataset, session, run, world.watch)
+        facts.problems += world.check_weights(facts.training)
 
     with world.stage("evaluate", run, facts):
         facts.evaluation = evaluate(plan, dataset, answerer, scoring, decision, run.folder("evaluation"))

@@ -40,6 +40,7 @@ def _preview(manifest: Manifest, world: World, console: Console, num_points: int
     mode, why = world.choose_tracking(manifest)
     backend, _, about_gpu = world.open_backend(manifest, refuses=False)
     session = world.open_session(manifest, backend)
+    _, differences = world.look_at_models(manifest, backend) if world.locked else ([], [])
     plan = make_plan(manifest, session.facts)
     scoring = read_scoring(plan)
     console.line(console.paint("Resolved values", "bold"))
@@ -47,8 +48,9 @@ def _preview(manifest: Manifest, world: World, console: Console, num_points: int
     console.line(f"   W&B will be {mode}{f': {why}' if why else ''}")
     folder = world.cache / "plans" / identify(manifest, hashing(world.cache)) / "data"
     dataset = prepare_data(plan, session, folder, world.cache, world.watch)
+    differences += world.look_at_data(manifest, dataset.ledger)[1]
     scoring = with_classes(scoring, dataset)
-    problems = check_metrics(scoring, dataset)
+    problems = [*world.told, *differences, *check_metrics(scoring, dataset)]
     console.line(console.paint("Data", "bold"))
     console.line(table(list(_sources(dataset))))
     console.line(table(list(_data(dataset)), words=True))

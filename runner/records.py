@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.attempts import is_under_way
-from runner.rundir import EVENTS, LOCK, REPORT, is_held, read_object
+from runner.rundir import EVENTS, RECORD, REPORT, is_held, read_object
 
 DEEPEST = 4  # folders below the one that is listed
 
@@ -83,7 +83,7 @@ def _folders(top: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     """Whether a run of ours began here, or a faulty manifest left its report."""
-    if os.path.lexists(folder / LOCK):
+    if os.path.lexists(folder / RECORD):
         return True
     report = read_object(folder / REPORT) if (folder / EVENTS).is_file() else None
     return report is not None and "schema_version" in report
@@ -91,10 +91,10 @@ def _is_run(folder: Path) -> bool:
 
 def read_record(path: Path) -> Record:
     """What a run directory tells; never raises, whatever stands in it. Opens nothing for writing."""
-    lock, report = read_object(path / LOCK), read_object(path / REPORT)
+    lock, report = read_object(path / RECORD), read_object(path / REPORT)
     name, _, run_id = path.name.rpartition("-")
-    if lock is None and os.path.lexists(path / LOCK):
-        return Record(path=path, status="torn", note=f"{LOCK} cannot be read", name=name or None, run_id=run_id)
+    if lock is None and os.path.lexists(path / RECORD):
+        return Record(path=path, status="torn", note=f"{RECORD} cannot be read", name=name or None, run_id=run_id)
     run_id = _text(lock, "run_id") or _text(report, "run_id") or run_id
     if is_held(path):
         status, note = "running", ""
@@ -104,7 +104,7 @@ def read_record(path: Path) -> Record:
         status, note = "killed", ""
     else:
         status, note = _text(report, "status") or "torn", ""
-    return _of_report(path, report or {}, status, note, run_id, _text(lock, "manifest"))
+    return _of_report(path, report or {}, status, note, run_id, _text(lock, "manifest", "path"))
 
 
 def _of_report(
@@ -153,7 +153,7 @@ def _score(report: Mapping[str, Any]) -> Score | None:
 def _first_seen(path: Path) -> str | None:
     """When a run without a report began."""
     try:
-        seconds = (path / LOCK).stat().st_mtime
+        seconds = (path / RECORD).stat().st_mtime
     except OSError:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -27,10 +27,14 @@ Status = Literal["done", "refused", "failed", "interrupted"]
 
 @dataclass(kw_only=True)
 class Facts:
-    """What is known of the run so far; the stages fill it in, and the report is made of whatever there is."""
+    """What is known of the run so far; the stages fill it in, and the report is made of whatever there is. `record` is
+    what the run began with; `models` and `sources` are the models and the data, as they lie here."""
 
     manifest: Manifest | None = None
     run_id: str | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    models: Sequence[Mapping[str, Any]] = ()
+    sources: Sequence[Mapping[str, Any]] = ()
     plan: Plan | None = None
     data: Dataset | None = None
     estimate: Estimate | None = None

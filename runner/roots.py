@@ -47,7 +47,7 @@ def _why_not(path: Path | str, roots: list[Path]) -> str | None:
 
 def _paths(manifest: Manifest) -> Iterator[tuple[KeyPath, Path | str]]:
     """Every path that the manifest makes us open, by the key that names it; of a model's folder, its files too."""
-    for key, source in _sources(manifest.values["data"]):
+    for key, source in named_sources(manifest.values["data"]):
         yield key, _of_source(source, manifest.folder)
     for key in (("eval", "json_schema"), ("eval", "judge", "human")):
         if name := manifest.document.get(*key):
@@ -62,7 +62,8 @@ def _paths(manifest: Manifest) -> Iterator[tuple[KeyPath, Path | str]]:
             yield ("eval", "metrics", i), stem / "__init__.py"
 
 
-def _sources(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+def named_sources(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Every source of the data as written, with the key that names it, in the order in which they are read."""
     for part in ("train", "dev", "test", "mix"):
         value = data.get(part) or []
         entries = enumerate(value) if isinstance(value, list) else [(None, value)]

@@ -24,12 +24,14 @@ from runner.masking import masked, masked_value
 if TYPE_CHECKING:
     from filelock import SoftFileLease
 
-EVENTS, LOCK, REPORT = "events.jsonl", "run.lock.json", "report.json"
+EVENTS, REPORT = "events.jsonl", "report.json"
 LOOKS_SECONDS = (0.01, 0.05)
 STAGES = ("data", "gate", "train", "model", "merged", "evaluation", "wandb")
 KEPT = ("train", "model", "merged", "wandb")  # what the next attempt of the same run goes on from
 MIRROR_NOTE = ".mirror.json"
-FILES = ("report.json", "report.html", EVENTS, "run.lock.json")  # the one that says whose it is goes last
+RECORD, RECORD_VERSION = "run.lock.json", 1
+KEPT_MANIFEST = "manifest.yaml"
+FILES = (REPORT, "report.html", EVENTS, KEPT_MANIFEST, RECORD)  # the one that says whose it is goes last
 
 
 class RunDirectory:
@@ -106,7 +108,7 @@ class RunDirectory:
 
     def is_vacant(self) -> bool:
         """Whether no run has taken the directory: it holds at most the report of a manifest that was faulty."""
-        return not (self.path / "run.lock.json").exists() and not self._strangers()
+        return not (self.path / RECORD).exists() and not self._strangers()
 
     def _strangers(self) -> list[str]:
         """Files that no run of ours wrote, where none has taken the directory; a report is ours by its schema."""
@@ -122,7 +124,7 @@ class RunDirectory:
         Raises RunnerError (73) when no run of ours began here and yet it holds files, which are then somebody's, or
         when it holds another run, unless `fresh`, which removes what that left (and nothing else).
         """
-        lock_file = self.path / "run.lock.json"
+        lock_file = self.path / RECORD
         if not lock_file.is_file():
             if strangers := self._strangers():
                 raise RunnerError(self._foreign(strangers), Exit.RUN_DIRECTORY)
@@ -233,7 +235,7 @@ def _now() -> str:
 
 def finished_report(path: Path, run_id: str) -> Mapping[str, Any] | None:
     """The report of this very run, where it is done; nothing is opened for writing."""
-    held = (read_object(path / "run.lock.json") or {}).get("run_id")
+    held = (read_object(path / RECORD) or {}).get("run_id")
     report = read_object(path / "report.json") if held == run_id else None
     return report if report is not None and report.get("status") == "done" else None
 

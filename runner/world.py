@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 from runner.answerer import Answerer
 from runner.backends import load, open_chat, open_embedder
-from runner.backends.base import Backend, Chat, Embedder, Endpoint, Sampling, Session, Watch
+from runner.backends.base import Backend, Chat, Embedder, Endpoint, Sampling, Session, TrainedModel, Watch
 from runner.backends.wandb import Mode
+from runner.data.ledger import Ledger
 from runner.errors import Exit, Problem, RunnerError
+from runner.lock import Locked, find_fetched_drifts, find_opened_drifts, locate_models, read_data, settle
 from runner.machine.gpu import look
 from runner.machine.gpu.accelerator import Look, confirm, settle_accelerator
 from runner.manifest import Manifest
@@ -37,6 +39,8 @@ class World:
     look_for_gpus: Look = look
     clock: Callable[[], float] = time.perf_counter
     tracker: Tracker = field(default_factory=NullTracker)
+    locked: Locked | None = None  # what the run is held to, and what was found to differ before it began
+    told: Sequence[Problem] = ()
     _embedders: dict[str, Embedder] = field(default_factory=dict)
     _tracking: tuple[Mode | Literal["off"], str | None] | None = None
 
@@ -97,6 +101,31 @@ class World:
             where = manifest.document.where(("approach", "model"), value=True)
             placed = [problem if str(problem.where) else problem.at(where) for problem in error.problems]
             raise RunnerError(placed, error.exit_code) from error
+
+    def look_at_models(self, manifest: Manifest, backend: Backend) -> tuple[list[dict[str, Any]], list[Problem]]:
+        """The manifest's models as they lie here, now that they were opened, and how they differ from what was locked.
+        Raises RunnerError (78) where the lock refuses that."""
+        models = list(locate_models(manifest, backend, self.cache, self.watch, fetch=False))
+        return models, settle(self.locked, find_opened_drifts(self.locked, models)) if self.locked else []
+
+    def look_at_data(self, manifest: Manifest, ledger: Ledger) -> tuple[list[dict[str, Any]], list[Problem]]:
+        """The data that was read, and how it differs from what was locked; raises RunnerError (78) where the lock
+        refuses that."""
+        data = read_data(manifest, ledger, self.cache)
+        return data, settle(self.locked, find_fetched_drifts(self.locked, data)) if self.locked else []
+
+    def check_weights(self, trained: TrainedModel) -> list[Problem]:
+        """Whether the weights are those of the run that is repeated, where one is."""
+        before = self.locked.weights_sha256 if self.locked else None
+        if before is None:
+            return []
+        if before == trained.weights_sha256:
+            self.watch.say("The weights are, bit for bit, those of the run that is repeated.")
+            return []
+        now = trained.weights_sha256
+        what = f"The weights differ from those of the run that is repeated: {before[:12]} then, {now[:12]} now."
+        fix = "docs/reproducing.md says on which machines they agree."
+        return [Problem(code="repeat/other-weights", what=what, fix=fix, severity="warning")]
 
     def check_primary(self, plan: Plan) -> None:
         """Asks whether what the primary metric needs from outside is there; raises RunnerError (66, 69, 77, 78) where

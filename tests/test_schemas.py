@@ -40,6 +40,7 @@ from runner.schema import read_schema
 
 ROOT = Path(__file__).parents[1]
 MANIFEST, REPORT = read_schema("manifest"), read_schema("report")
+LOCK, RECORD = read_schema("lock"), read_schema("run.lock")
 OPEN = {
     *("report.manifest.values", "report.tracking", "report.environment"),  # their keys are not ours to fix
     *(
@@ -66,11 +67,16 @@ def entries(schema: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mapping
             yield from entries(schema[part], f"{name}.{sign}")
 
 
-LEVELS = [*entries(MANIFEST, "manifest"), *entries(REPORT, "report")]
+LEVELS = [
+    *entries(MANIFEST, "manifest"),
+    *entries(REPORT, "report"),
+    *entries(LOCK, "lock"),
+    *entries(RECORD, "run.lock"),
+]
 KEYS = {name: level for name, level in LEVELS if "." in name and not name.endswith(("[]", "*", ".serving"))}
 
 
-@pytest.mark.parametrize("schema", [MANIFEST, REPORT], ids=["manifest", "report"])
+@pytest.mark.parametrize("schema", [MANIFEST, REPORT, LOCK, RECORD], ids=["manifest", "report", "lock", "run.lock"])
 def test_a_schema_is_valid_json_schema_2020_12(schema: Mapping[str, Any]) -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     Draft202012Validator.check_schema(schema)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from runner.backends.pins import Located
 from runner.conversation import Completion, Example, Message
 from runner.errors import Problem
 
@@ -323,12 +324,15 @@ class Backend(Protocol):
 
     Where several processes were started together, rank 0 carries the run out: once it has `gather`ed the others, they
     `follow` it, taking part in what needs them, until it has `dismiss`ed them with its exit code.
+
+    `locate` says where a model's tokenizer and config lie here; unless it may `fetch`, None where they do not.
     """
 
     def check(self, model: str) -> list[Problem]: ...
     def open_session(
         self, model: str, method: str, cache: Path, watch: Watch, *, trust_remote_code: bool = False
     ) -> Session: ...
+    def locate(self, model: str, cache: Path, watch: Watch, *, fetch: bool) -> Located | None: ...
     def environment(self) -> Mapping[str, Any]: ...
     def matmul_rate(self) -> float: ...
     def gather(self) -> None: ...

@@ -15,6 +15,7 @@ from pathlib import Path
 from runner.backends import is_one_of_many
 from runner.cli.arguments import LOGS, VERBS, check_verb, make_parser
 from runner.cli.listing import list_runs
+from runner.cli.locking import lock
 from runner.cli.opening import cache_folder
 from runner.cli.running import run
 from runner.cli.verbs import doctor, export, fetch, plan, prepare, report, schema, validate
@@ -41,6 +42,7 @@ CARRIED_OUT: dict[str, Callable[[argparse.Namespace, Console, Stop], Outcome | E
     "export": export,
     "list": list_runs,
     "fetch": fetch,
+    "lock": lock,
 }
 
 

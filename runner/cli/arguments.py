@@ -13,7 +13,8 @@ from runner.errors import EXIT_CODES
 from runner.masking import masked_source
 
 TRUST = "let Python code that comes with the model run, with all that you may do; read it first"
-VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor", "export", "list", "fetch")
+LOCKED = "refuse whatever is not as MANIFEST.lock.yaml, or with --from the run, says; use the commits that it names"
+VERBS = ("run", "validate", "plan", "schema", "report", "prepare", "doctor", "export", "list", "fetch", "lock")
 CLUSTERS = ("skypilot", "kubernetes", "kubeflow", "slurm", "awsbatch")
 LOGS = ("auto", "text", "json")
 DOCTOR = (
@@ -66,8 +67,19 @@ def make_parser() -> argparse.ArgumentParser:
         "--at", metavar="PATH", help="the manifest's place in the container, where it and its files are there already"
     )
     export.set_defaults(verb="export")
-    for verb in (run, plan, export):
+    run.add_argument("manifest", type=Path, nargs="?")
+    run.add_argument(
+        "--from",
+        dest="past_run",
+        type=Path,
+        metavar="RUN_DIR",
+        help="repeat the run of a run directory, into a new one (default: runs/<name>-<run id>-repeat)",
+    )
+    for verb in (plan, export):
         verb.add_argument("manifest", type=Path)
+    for verb in (run, plan):
+        verb.add_argument("--locked", action="store_true", help=LOCKED)
+    for verb in (run, plan, export):
         verb.add_argument("--point", metavar="N", help="of a sweep, only this point, counted from 0 (or RUNNER_POINT)")
         verb.add_argument(
             "--set",
@@ -83,8 +95,14 @@ def make_parser() -> argparse.ArgumentParser:
     validate.add_argument("--format", choices=("text", "json", "github"), default="text")
     validate.set_defaults(verb="validate")
     schema = verbs.add_parser("schema", help="print a JSON Schema")
-    schema.add_argument("name", choices=("manifest", "report"), nargs="?", default="manifest")
+    schema.add_argument("name", choices=("manifest", "report", "lock", "run.lock"), nargs="?", default="manifest")
     schema.set_defaults(verb="schema")
+    lock = verbs.add_parser("lock", help="write MANIFEST.lock.yaml for git: what the manifest stands on")
+    lock.add_argument("manifest", type=Path)
+    lock.add_argument("--check", action="store_true", help="only say what is not as it was locked")
+    lock.add_argument("--format", choices=("text", "json", "github"), default="text")
+    lock.add_argument("--trust-remote-code", action="store_true", help=TRUST)
+    lock.set_defaults(verb="lock")
     report = verbs.add_parser("report", help="show a report again and redraw its HTML")
     report.add_argument("directory", type=Path)
     report.set_defaults(verb="report")

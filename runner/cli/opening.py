@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.console import Console
+from runner.errors import Problem
+from runner.lock import Locked
 from runner.manifest import Manifest, load_manifest
 from runner.progress import LiveWatch
 from runner.roots import check_paths
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
     from runner.world import World
 
 
-def open_manifest(path: Path, overrides: Sequence[str] = ()) -> Manifest:
+def open_manifest(path: Path, overrides: Sequence[str] = (), *, stands_for: Path | None = None) -> Manifest:
     """The manifest and every point of its sweep, checked; raises RunnerError (64, 66, 78) with every fault found."""
-    manifest = load_manifest(path, overrides)
+    manifest = load_manifest(path, overrides, stands_for=stands_for)
     check_paths([manifest, *point_manifests(manifest)], os.environ)
     return manifest
 
@@ -30,8 +32,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("RUNNER_CACHE") or Path.home() / ".cache" / "runner")
 
 
-def make_world(console: Console, stop: Stop) -> World:
-    """What a run of this process may ask of the outside."""
+def make_world(console: Console, stop: Stop, locked: Locked | None = None, told: Sequence[Problem] = ()) -> World:
+    """What a run of this process may ask of the outside, what it is held to, and what was told of it before."""
     from runner.world import World
 
-    return World(watch=LiveWatch(console, stop), cache=cache_folder(), environment=os.environ)
+    watch = LiveWatch(console, stop)
+    return World(watch=watch, cache=cache_folder(), environment=os.environ, locked=locked, told=told)

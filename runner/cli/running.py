@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from runner.attempts import NO_PROGRESS
 from runner.backends import load, node, num_on_this_machine, place
+from runner.cli.holding import Held, hold
 from runner.cli.mirrored import already_mirrored, carry_out_mirrored, check_one_machine, send_sweep, with_mirror
 from runner.cli.node import run_node
-from runner.cli.opening import cache_folder, make_world, open_manifest
+from runner.cli.opening import cache_folder, make_world
 from runner.cli.sweeping import run_sweep
 from runner.console import Console
 from runner.credentials import keys_named_in, take_files
 from runner.destination import find_destination
 from runner.errors import Exit, RunnerError
-from runner.identity import hashing, identify, run_directory
+from runner.identity import hashing, identify, repeat_directory, run_directory
 from runner.log_lines import LogConsole
-from runner.manifest import Manifest
 from runner.outcome import Outcome
 from runner.packages import require_training
 from runner.platforms import Platform, find_platform, hand_over, leave_failure
@@ -65,9 +65,10 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
     with LiveWatch(console, stop).interruptible():  # there is no run yet that could leave a report
         destination = find_destination(args.out, os.environ)
         out, root = destination.folder, platform.root if platform else None
-        manifest = _load(args, out, console, stop)
+        held = _load(args, out, console, stop)
+        manifest, past = held.manifest, held.repeats
         hash_of = hashing(cache_folder())
-        point = chosen_point(manifest, args.point, os.environ, hash_of)
+        point = None if past else chosen_point(manifest, args.point, os.environ, hash_of)
         folder = sweep_directory(manifest, out, root)
         is_sweep = point is None and bool(point_manifests(manifest))
         if point is not None:
@@ -78,18 +79,20 @@ def _attempt(args: argparse.Namespace, platform: Platform | None, console: Conso
         elif not is_sweep:
             run_id = identify(manifest, hash_of)
             path = run_directory(manifest, run_id, out, root)
+        if past is not None:
+            path = repeat_directory(path, out, past.directory)
     url = destination.url
     if is_sweep:
         outcome = run_sweep(args, manifest, folder, console, stop)
         return with_mirror(outcome, url, send_sweep(url, folder) if url else None, console)
     if url and point is not None:
         url = f"{url}/{path.name}"
-    return _attempt_run(args, manifest, run_id, path, url, console, stop)
+    return _attempt_run(args, replace(held, manifest=manifest), run_id, path, url, console, stop)
 
 
 def _attempt_run(
     args: argparse.Namespace,
-    manifest: Manifest,
+    held: Held,
     run_id: str,
     path: Path,
     url: str | None,
@@ -103,11 +106,11 @@ def _attempt_run(
         if report is not None:
             return with_mirror(_show(console, report, path, args.again, stop, repeated=True), url, None, console)
         require_training()
-    kind = manifest.values["approach"]["kind"]
+    kind = held.manifest.values["approach"]["kind"]
     if ranks.rank > 0:
         return Outcome(exit_code=Exit(load(kind).follow(stop)), is_final=True)
     with _leading(kind) if ranks.size > 1 else contextlib.nullcontext() as others:
-        done, behind = _in_directory(RunDirectory(path), url, manifest, run_id, args, console, stop)
+        done, behind = _in_directory(RunDirectory(path), url, held, run_id, args, console, stop)
         if others is not None:
             others.append(done.exit_code)
     shown = _show(console, done.report, path, args.again, stop, repeated=done.repeated)
@@ -122,7 +125,7 @@ def _finished(path: Path, url: str | None, run_id: str) -> Mapping[str, Any] | N
 def _in_directory(
     run: RunDirectory,
     url: str | None,
-    manifest: Manifest,
+    held: Held,
     run_id: str,
     args: argparse.Namespace,
     console: Console,
@@ -134,19 +137,20 @@ def _in_directory(
         with watch.interruptible():
             from runner.attempt import attempt
 
-            world = make_world(console, stop)
-        carry_out = functools.partial(attempt, manifest, run, run_id, world, fresh=args.fresh)
+            world = make_world(console, stop, held.locked, held.told)
+        carry_out = functools.partial(attempt, held.manifest, run, run_id, world, fresh=args.fresh)
         if url is None:
             return carry_out(), None
         return carry_out_mirrored(url, run, run_id, world.cache, watch, stop, carry_out, fresh=args.fresh)
 
 
-def _load(args: argparse.Namespace, out: Path | None, console: Console, stop: Stop) -> Manifest:
-    """The manifest; the faults of one that is none are left in the run directory that was named."""
+def _load(args: argparse.Namespace, out: Path | None, console: Console, stop: Stop) -> Held:
+    """The manifest; the faults of one that is none, or is not as it was locked, are left in the run directory that was
+    named."""
     try:
-        manifest = replace(open_manifest(args.manifest, args.overrides), trust_remote_code=args.trust_remote_code)
-        take_files(os.environ, keys_named_in(manifest.values).values())
-        return manifest
+        held = hold(args)
+        take_files(os.environ, keys_named_in(held.manifest.values).values())
+        return held
     except RunnerError as error:
         if out is not None:
             from runner.attempt import report_faults

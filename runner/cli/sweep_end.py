@@ -12,14 +12,14 @@ from runner.errors import EXIT_CODES, Exit
 from runner.log_lines import LogConsole
 from runner.outcome import Outcome
 from runner.ranking import table_rows
-from runner.rundir import LOCK, read_object
+from runner.rundir import RECORD, read_object
 
 SWEEP = "sweep.json"
 
 
 def read_sweep(folder: Path) -> Mapping[str, Any] | None:
     """What a sweep left in its folder; None where the folder is no sweep's."""
-    report = None if (folder / LOCK).exists() else read_object(folder / SWEEP)
+    report = None if (folder / RECORD).exists() else read_object(folder / SWEEP)
     return report if report is not None and {"points", "best", "caution"} <= set(report) else None
 
 

@@ -33,7 +33,7 @@ from runner.platforms import VARIABLES
 from runner.progress import LiveWatch
 from runner.ranking import Result, report_sweep
 from runner.records import read_record
-from runner.rundir import LOCK, REPORT, RunDirectory, finished_report
+from runner.rundir import RECORD, REPORT, RunDirectory, finished_report
 from runner.stopping import Stop, die_with_parent
 from runner.sweep import VARIABLE, Point, point_directory, point_manifests, points
 
@@ -86,7 +86,7 @@ def _known(manifest: Manifest, found: Sequence[Point], folder: Path) -> Mapping[
 def _open(folder: Path) -> RunDirectory:
     """The sweep's folder, locked; raises RunnerError (73) where it is the directory of a run."""
     run = RunDirectory(folder)
-    if (folder / LOCK).exists():
+    if (folder / RECORD).exists():
         run.close()
         problem = Problem(
             code="sweep/run-directory",
@@ -153,7 +153,7 @@ def _environment(point: Point, folder: Path) -> dict[str, str]:
 def _result(point: Point, folder: Path, code: Exit | None) -> Result:
     """What became of a point; one that another runner was at may be done by now."""
     path = point_directory(folder, point)
-    record = read_record(path) if (path / LOCK).exists() else None
+    record = read_record(path) if (path / RECORD).exists() else None
     if code == Exit.RUN_DIRECTORY and record and record.status == "done" and record.exit_code is not None:
         code = Exit(record.exit_code)
     return Result(point=point, record=record, exit_code=code)

@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from runner.cli.holding import hold
 from runner.cli.opening import cache_folder, make_world, open_manifest
 from runner.cli.sweep_end import read_sweep, show_sweep
 from runner.console import Console, table
@@ -56,8 +57,8 @@ def schema(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
 
 def plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     """Everything known before anything is spent."""
-    manifest = replace(open_manifest(args.manifest, args.overrides), trust_remote_code=args.trust_remote_code)
-    num_points = 1
+    held = hold(args)
+    manifest, num_points = held.manifest, 1
     hash_of = hashing(cache_folder())
     if found := points(manifest, hash_of):
         shown = chosen_point(manifest, args.point, os.environ, hash_of) or found[0]
@@ -75,7 +76,7 @@ def plan(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
         return outline(manifest, missing, console)
     from runner.preview import preview
 
-    return preview(manifest, make_world(console, stop), console, num_points)
+    return preview(manifest, make_world(console, stop, held.locked, held.told), console, num_points)
 
 
 def report(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:

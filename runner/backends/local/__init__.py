@@ -35,10 +35,11 @@ import transformers
 from runner.backends.base import Session, Watch
 from runner.backends.local import worker
 from runner.backends.local.device import compute_dtype
-from runner.backends.local.embedded import EMBEDDED, find_problems
-from runner.backends.local.opening import split_revision, unsafe_files
+from runner.backends.local.embedded import EMBEDDED, converted_folder, find_problems
+from runner.backends.local.opening import snapshot, split_revision, unsafe_files
 from runner.backends.local.ranks.meeting import meeting
 from runner.backends.local.session import LocalSession
+from runner.backends.pins import Located
 from runner.errors import Problem
 
 transformers.utils.logging.set_verbosity_error()
@@ -87,6 +88,18 @@ def open_session(model: str, method: str, cache: Path, watch: Watch, *, trust_re
     return LocalSession(model=model, method=method, cache=cache, watch=watch, trust_remote_code=trust_remote_code)
 
 
+def locate(model: str, cache: Path, watch: Watch, *, fetch: bool) -> Located | None:
+    """Where a model's tokenizer and config lie here; unless they may be fetched, None where they do not.
+
+    Raises RunnerError (66, 69, 77) when they are to be fetched and cannot be.
+    """
+    name, revision = split_revision(model)
+    if name in EMBEDDED:
+        carried = EMBEDDED[name]
+        return Located(folder=converted_folder(name, cache, watch), files={carried.gguf: carried.sha256})
+    return Located(folder=Path(name)) if Path(name).is_absolute() else snapshot(name, revision, fetch=fetch)
+
+
 def follow(is_stopped: Callable[[], bool]) -> int:
     """A rank but 0: takes part in the training, and ends with rank 0's exit code."""
     return worker.follow(is_stopped)
@@ -129,6 +142,15 @@ def environment() -> Mapping[str, Any]:
         "threads": asdict(settled()),
         "gpus": gpus,
         "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if gpus else None,
+        "dtype": str(compute_dtype()).removeprefix("torch."),
+        "attention": "sdpa",
+        "determinism": {
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        },
         "packages": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
     }
 

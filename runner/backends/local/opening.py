@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import CONFIG_NAME, cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from runner.backends.base import ModelFacts
+from runner.backends.pins import Located
 from runner.errors import Exit, Problem, RunnerError, Where
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 NOWHERE = Where()
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 NO_NETWORK = {
@@ -77,6 +81,20 @@ def _adapter(name: str) -> Problem:
         what=f"'{name}' holds an adapter, which names another model to be opened.",
         fix="Name the merged model, or the model that the adapter was made of.",
     )
+
+
+def snapshot(name: str, revision: str | None, *, fetch: bool) -> Located | None:
+    """Where the hub's client keeps a model's commit, known by its config. Raises RunnerError (66, 69, 77) when it is to
+    be fetched and cannot be."""
+    try:
+        config = cached_file(name, CONFIG_NAME, revision=revision, local_files_only=not fetch)
+    except (OSError, ValueError) as error:
+        if not fetch:
+            return None
+        fix = "Check the name and its revision."
+        raise unavailable(f"The model '{name}'", error, code="model/unavailable", fix=fix) from error
+    folder = Path(str(config)).parent
+    return Located(folder=folder, commit=folder.name if COMMIT.fullmatch(folder.name) else None)
 
 
 def split_revision(model: str) -> tuple[str, str | None]:

@@ -87,7 +87,7 @@ def fetch_dataset(source: str, cache: Path, say: Callable[[str], None], key: str
         return source_problem(code, f"The dataset {name} {what}.", source, key, fix, Exit.DATA_REJECTED)
 
     try:
-        folder = cache / "hub" / name.replace("/", "--")
+        folder = _folder(cache, name)
         path = folder / _commit(name, revision, folder, say) / f"{split or 'train'}.parquet"
         if not path.is_file():
             say(f"downloading the dataset {source}")
@@ -102,6 +102,24 @@ def fetch_dataset(source: str, cache: Path, say: Callable[[str], None], key: str
         raise source_problem(fault.code, what, source, key, fix, fault.exit) from error
 
 
+def commit_in(cache: Path, source: str) -> str | None:
+    """The commit that a dataset of the hub was read at last; None where it is not in the cache."""
+    name, _, rest = source.partition("@")
+    revision = rest.partition(":")[0]
+    try:
+        return revision if COMMIT.fullmatch(revision) else _ref(_folder(cache, name), revision).read_text("utf-8")
+    except OSError:
+        return None
+
+
+def _folder(cache: Path, name: str) -> Path:
+    return cache / "hub" / name.replace("/", "--")
+
+
+def _ref(folder: Path, revision: str) -> Path:
+    return folder / "refs" / re.sub(r"[^\w.-]", "--", revision)
+
+
 def _commit(name: str, revision: str, folder: Path, say: Callable[[str], None]) -> str:
     """The commit that a revision stands for; without a network the one it stood for last."""
     if COMMIT.fullmatch(revision):
@@ -109,7 +127,7 @@ def _commit(name: str, revision: str, folder: Path, say: Callable[[str], None]) 
     silence(os.environ)
     from huggingface_hub import HfApi  # takes half a second
 
-    ref = folder / "refs" / re.sub(r"[^\w.-]", "--", revision)
+    ref = _ref(folder, revision)
     try:
         commit = str(HfApi().dataset_info(name, revision=revision, timeout=60).sha)
     except Exception as error:

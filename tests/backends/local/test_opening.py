@@ -108,7 +108,7 @@ def test_the_flag_is_part_of_what_a_run_is(with_code: Path, mark: Path, tmp_path
         call("run", str(manifest), "--out", str(tmp_path / f"out{len(flags)}"), *flags)
         reports.append(json.loads((tmp_path / f"out{len(flags)}" / "report.json").read_text()))
         lock = json.loads((tmp_path / f"out{len(flags)}" / "run.lock.json").read_text())
-        assert lock["trust_remote_code"] is reports[-1]["manifest"]["trust_remote_code"] is bool(flags)
+        assert lock["manifest"]["trust_remote_code"] is reports[-1]["manifest"]["trust_remote_code"] is bool(flags)
     assert reports[0]["exit_code"] == Exit.MANIFEST and reports[0]["problems"][0]["code"] == "model/remote-code"
     assert reports[0]["run_id"] != reports[1]["run_id"] and mark.exists()
 
