@@ -30,8 +30,9 @@ FROM ${BASE} AS requirements
 WORKDIR /src
 COPY pyproject.toml .
 RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    extras = project["optional-dependencies"]; \
     open("slim.txt", "w").write("\n".join(project["dependencies"])); \
-    open("train.txt", "w").write("\n".join(project["optional-dependencies"]["train"]))'
+    open("train.txt", "w").write("\n".join(sum((extras[name] for name in ("train", "s3", "gs", "az")), [])))'
 
 FROM tools AS light
 RUN python3 -m venv --without-pip /opt/runner/venv \
@@ -64,7 +65,8 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     && find /layers/torch -path '*/torch/bin/*' \( -name '*test*' -o -name '*Test' -o -name 'protoc*' \) -delete \
     && strip --strip-unneeded /layers/torch/opt/runner/venv/lib/python3*/site-packages/torch/lib/libtorch_*.so \
     && cp -al /layers/torch/. /
-# So do tests, Arrow's headers and RPC, and the kernels of bitsandbytes for other releases of CUDA.
+# So do tests, Arrow's headers and RPC, the kernels of bitsandbytes for other releases of CUDA, and what botocore knows of
+# the services that no mirror needs.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
@@ -72,6 +74,8 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
         -c constraints.txt --root /layers/train -r train.txt \
     && find /layers/train -depth -type d \( -name tests -o -name test -o -path '*/pyarrow/include' \) -exec rm -rf {} + \
     && find /layers/train -path '*/pyarrow/*flight*' -delete \
+    && find /layers/train -path '*/botocore/data/*' -prune -type d \
+        ! -name s3 ! -name sts ! -name 'sso*' ! -name signin -exec rm -rf {} + \
     && cuda=$(/opt/runner/venv/bin/python -c 'import torch; print((torch.version.cuda or "no").replace(".", ""))') \
     && find /layers/train -name 'libbitsandbytes_*.so' ! -name '*_cpu.so' ! -name "*_cuda$cuda.so" -delete \
     && cp -al /layers/train/. /

@@ -39,10 +39,10 @@ class Experiment:
         """The command line of a run; `before` stands between Python and the runner."""
         return [sys.executable, *before, "-m", "runner", str(self.manifest), "--out", self.mirror or str(out)]
 
-    def environment(self, mark: str, out: Path) -> dict[str, str]:
+    def environment(self, mark: str, out: Path | None = None) -> dict[str, str]:
         """The environment of a run whose processes can be told by a mark; with a mirror, `out` is where it works."""
         own = {"RUNNER_CACHE": str(self.cache), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", MARK: mark}
-        place = {"RUNNER_OUT": str(out)} if self.mirror else {}
+        place = {"RUNNER_OUT": str(out)} if self.mirror and out else {}
         return {**os.environ, "OMP_NUM_THREADS": "1", **own, **self.store, **place}
 
     def lose_machine(self, out: Path) -> None:

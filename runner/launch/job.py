@@ -105,11 +105,8 @@ class Job:
     @property
     def fetch(self) -> str:
         """The command that fetches what is mirrored to a bucket."""
-        scheme, _, rest = (self.out or "").partition("://")
-        folder = shlex.quote(f"runs/{rest.rstrip('/').rpartition('/')[2]}")
-        url = shlex.quote(self.out or "")
-        known = {"s3": f"aws s3 sync {url} {folder}", "gs": f"gcloud storage rsync -r {url} {folder}"}
-        return known.get(scheme, f"copy {url} to {folder}")
+        url = (self.out or "").rstrip("/")
+        return shlex.join(("runner", "fetch", url, f"runs/{url.rpartition('/')[2]}"))
 
     def name_of(self, longest: int, first: str = "r") -> str:
         """The title as a DNS label (RFC 1035) of at most so many characters; the run id stays whole."""

@@ -47,6 +47,8 @@ def faults(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"slow: {result['seconds']:.1f} s"
     if result["num_bytes"] > num_bytes:
         yield f"large: {result['num_bytes'] / MB:.0f} MB"
+    if code == Exit.USAGE and output.startswith("usage: "):
+        return  # the command line itself, such as a value that looks like an option
     if code not in (Exit.DONE, Exit.SAID_NO, Exit.BUG):
         yield from _unclear(result["problems"], code)
 

@@ -5,7 +5,7 @@
 # watch    squeue --me; tail -f 1e5-RUNID01234-JOBID.log
 # stop     scancel JOBID
 # go on    sbatch one.slurm.sh
-# results  aws s3 sync s3://fernhill/runs/tickets runs/tickets
+# results  runner fetch s3://fernhill/runs/tickets runs/tickets
 #
 # A file for each key in the folder of keys below, which only you may read: JUDGE_KEY; if you have them, HF_TOKEN,
 # WANDB_API_KEY, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.

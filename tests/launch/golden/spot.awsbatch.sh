@@ -5,7 +5,7 @@
 # watch    aws batch describe-jobs --jobs JOBID; aws logs tail /aws/batch/job --follow
 # stop     aws batch terminate-job --job-id JOBID --reason stopped
 # go on    bash spot.awsbatch.sh
-# results  aws s3 sync s3://fernhill/runs/tickets runs/tickets
+# results  runner fetch s3://fernhill/runs/tickets runs/tickets
 #
 # The secret is JSON that holds each of JUDGE_KEY, HF_TOKEN, WANDB_API_KEY.
 #
