@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,12 @@ def run_cli(experiment: Experiment, out: Path, *arguments: str) -> subprocess.Co
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+def begun(run: Run) -> None:
+    """Returns once the run is in its first stage, and so has its mirror."""
+    while run.stage == "start" and not run.is_over:
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def soak_script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location("soak_kill", SCRIPT)
@@ -86,8 +93,7 @@ def test_a_store_that_refuses_in_the_middle_lets_the_run_end_and_is_told_in_its_
     mirrored: Experiment, server: StoreServer, tmp_path: Path
 ) -> None:
     run = Run(mirrored, tmp_path / "a")
-    while run.stage == "start" and not run.is_over:
-        pass
+    begun(run)
     server.fault = refusing
     assert run.wait() == Exit.CREDENTIALS
     assert result(tmp_path / "a")["status"] == "done"
@@ -121,12 +127,11 @@ def test_a_mirror_that_cannot_be_had_is_told_before_the_work(
     assert not (tmp_path / "a" / "report.json").exists()
 
 
-def test_of_two_machines_on_one_mirror_one_is_refused(
-    mirrored: Experiment, server: StoreServer, tmp_path: Path
-) -> None:
+def test_of_two_machines_on_one_mirror_one_is_refused(server: StoreServer, model: Path, tmp_path: Path) -> None:
+    long = make_experiment(tmp_path / "exp", model, num_steps=100_000)
+    mirrored = replace(long, mirror=URL, store=server.environment)
     first = Run(mirrored, tmp_path / "a")
-    while first.stage == "start" and not first.is_over:
-        pass
+    begun(first)
     second = run_cli(mirrored, tmp_path / "b", str(mirrored.manifest), "--out", URL)
     first.kill()
     assert (second.returncode, "[run/locked]" in second.stdout) == (Exit.RUN_DIRECTORY, True)
@@ -138,3 +143,18 @@ def test_several_machines_need_a_directory_that_all_of_them_see(mirrored: Experi
     several = replace(mirrored, store={**mirrored.store, **ranks})
     done = run_cli(several, tmp_path / "a", str(mirrored.manifest), "--out", URL)
     assert (done.returncode, "[run/mirror-of-many]" in done.stdout) == (Exit.RUN_DIRECTORY, True)
+
+
+def test_the_points_of_a_sweep_have_their_mirrors_side_by_side(
+    server: StoreServer, model: Path, tmp_path: Path
+) -> None:
+    made = make_experiment(tmp_path / "exp", model, num_steps=4, sweep={"seeds": [1, 2]})
+    mirrored = replace(made, mirror=URL, store=server.environment)
+    assert Run(mirrored, tmp_path / "a").wait() == Exit.DONE
+    reports = [name for name in server.names("exp/") if name.endswith("/report.json")]
+    assert len(reports) == 2 and {"exp/sweep.json", "exp/sweep.html"} <= set(server.names("exp/"))
+    mirrored.lose_machine(tmp_path / "a")
+    before = server.num_requests
+    again = run_cli(mirrored, tmp_path / "b", str(mirrored.manifest), "--out", URL)
+    assert again.returncode == Exit.DONE and again.stdout.count("Already done") == 2, again.stdout
+    assert server.num_requests - before < 40
