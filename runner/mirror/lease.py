@@ -24,6 +24,7 @@ from runner.stores import Store
 FOLDER = ".lease"
 LEASE_SECONDS = 20.0  # without a sign of life, after which the holder's machine is taken for lost
 BEAT_SECONDS = 5.0
+RELEASE_SECONDS = 1.0
 
 
 class StoreLease:
@@ -50,12 +51,17 @@ class StoreLease:
         return self._is_lost
 
     def release(self) -> None:
-        """Stops refreshing it, and says so, where the store answers: the next machine need not wait."""
+        """Stops refreshing it, and says so, where the store answers soon: the next machine need not wait."""
         self._over.set()
-        self._thread.join(timeout=BEAT_SECONDS)
+        self._thread.join(timeout=RELEASE_SECONDS)
         if not self._is_lost:
-            with contextlib.suppress(Exception):  # it runs out by itself
-                self._store.write(_name(self.number), _content({**self._holder, "released": True}))
+            last = threading.Thread(target=self._say_released, daemon=True)  # a store may hang, and we must end
+            last.start()
+            last.join(timeout=RELEASE_SECONDS)
+
+    def _say_released(self) -> None:
+        with contextlib.suppress(Exception):  # it runs out by itself
+            self._store.write(_name(self.number), _content({**self._holder, "released": True}))
 
     def _keep(self) -> None:
         beat = 0

@@ -23,6 +23,7 @@ PAUSES_SECONDS = (2.0, 5.0, 15.0, 30.0)  # before a store that failed is tried a
 LEAST_PAUSE_SECONDS = 1.0  # between two looks; else as long as the last one took
 TOLD_SECONDS = 10.0
 STOPPED_SECONDS = 4.0  # for what is left to be sent after a request to stop; schedulers kill ten seconds after it
+CLOSE_SECONDS = 1.0  # for a transfer that is under way, which then counts for nothing
 PATIENCE_SECONDS = 600.0  # with a store that fails, once there is nothing else to do
 
 
@@ -86,7 +87,7 @@ class Mirror:
         self._changed.set()
         self._hurries.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=STOPPED_SECONDS)
+            self._thread.join(timeout=CLOSE_SECONDS)
         self._lease.release()
 
     def _is_done(self, wanted: int) -> bool:

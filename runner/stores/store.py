@@ -26,6 +26,7 @@ CREDENTIALS = {
     "adlfs": "AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT_NAME with a key or identity",
 }
 _URL = re.compile(r"([a-z0-9]+)://([^/?#@\s]+)(/[^?#\s]*)?")
+PART_BYTES, PARTS_AT_ONCE = 16 << 20, 4  # of a large file, which the client holds in memory; S3 takes 10,000 of them
 TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60}  # seconds
 
 
@@ -35,6 +36,7 @@ class Store:
 
     def __init__(self, system: Any, root: str, url: str):
         self._system, self._root, self.url = system, root.rstrip("/"), url
+        self._parts = {"chunksize": PART_BYTES} if PACKAGES[url.partition("://")[0]] == "s3fs" else {}
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Every file below the prefix, or below one of its folders, with its size in bytes."""
@@ -72,7 +74,7 @@ class Store:
 
     def upload(self, path: str | Path, name: str) -> None:
         """Copies a file of this machine; readers see the old one or the new one."""
-        self._system.put_file(str(path), self._path(name))
+        self._system.put_file(str(path), self._path(name), **self._parts)
 
     def download(self, name: str, path: Path) -> None:
         """Copies a file to this machine."""
@@ -123,7 +125,7 @@ def _options(package: str) -> dict[str, Any]:
     """No listings out of memory: other machines write there too."""
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
     if package == "s3fs":
-        options |= {"config_kwargs": TIMEOUTS}
+        options |= {"config_kwargs": TIMEOUTS, "max_concurrency": PARTS_AT_ONCE}
     return options
 
 

@@ -365,3 +365,38 @@ def test_a_store_that_cannot_be_used_is_told_before_anything_is_done(
     (problem,) = refused.value.problems
     assert (refused.value.exit_code, problem.code) == (exit_code, code)
     assert problem.fix and "secret" not in f"{problem.what} {problem.where} {problem.fix}"
+
+
+def test_a_large_file_goes_up_in_parts_and_comes_back_as_it_was(
+    machines: Callable[[str], Machine], server: StoreServer
+) -> None:
+    first = machines("a")
+    first.begin()
+    (first.run.path / "model").mkdir()
+    content = bytes(range(256)) * (50 << 12)  # 52 MB
+    (first.run.path / "model" / "weights.safetensors").write_bytes(content)
+    seen: list[str] = []
+    server.fault = lambda request: seen.append(request["QUERY_STRING"])
+    first.run.event("saved", what="step", amount=1)
+    assert first.flush() is None
+    assert sum("partNumber" in query for query in seen) >= 3
+    first.die()
+    second = machines("b")
+    second.begin()
+    assert (second.run.path / "model" / "weights.safetensors").read_bytes() == content
+
+
+def test_a_store_that_hangs_does_not_keep_a_run_from_ending(
+    machines: Callable[[str], Machine], server: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "STOPPED_SECONDS", 0.5)
+    machine = machines("a")
+    machine.begin()
+    machine.flush()
+    server.delay_seconds = 30.0
+    machine.run.event("saved", what="step", amount=1)
+    began = time.monotonic()
+    assert machine.mirror.flush(lambda: True) is not None
+    machine.end()
+    server.delay_seconds = 0.0
+    assert time.monotonic() - began < 8
