@@ -23,7 +23,7 @@ PACKAGES = {
 CREDENTIALS = {
     "s3fs": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's role",
     "gcsfs": "GOOGLE_APPLICATION_CREDENTIALS, or the machine's service account",
-    "adlfs": "AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT_NAME with a key or identity",
+    "adlfs": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME with a key or an identity",
 }
 _URL = re.compile(r"([a-z0-9]+)://([^/?#@\s]+)(/[^?#\s]*)?")
 PART_BYTES, PARTS_AT_ONCE = 16 << 20, 4  # of a large file, which the client holds in memory; S3 takes 10,000 of them
@@ -66,7 +66,7 @@ class Store:
             self._system.pipe_file(self._path(name), content, mode="create")
         except FileExistsError:
             return False
-        except OSError as error:
+        except Exception as error:  # the clients share no class of errors
             if status_of(error) in (409, 412):  # a race that the store noticed, and a condition that was not met
                 return False
             raise
@@ -116,7 +116,9 @@ def open_store(url: str, what: str) -> Store:
         system, root = fsspec.core.url_to_fs(url, **_options(package))
     except ImportError as error:
         raise RunnerError(_missing(match[1], package, place), Exit.USAGE) from error
-    except Exception as error:  # the clients share no class of errors
+    except ValueError as error:  # no account, no keys: what a client needs to begin at all
+        raise _refused(url, what, package, "") from error
+    except Exception as error:
         raise store_problem(error, url, what) from error
     return Store(system, root, url)
 
@@ -141,11 +143,7 @@ def store_problem(error: Exception, url: str, what: str) -> RunnerError:
     package, where = PACKAGES.get(scheme, scheme), Where(path=masked(url))
     said = f" (status {status})" if status else ""
     if _is_refusal(error, status):
-        fix = f"Check the credentials ({CREDENTIALS.get(package, 'in the environment')}) and their rights to it."
-        problem = Problem(
-            code="store/refused", what=f"The store refuses access for {what}{said}.", where=where, fix=fix
-        )
-        return RunnerError(problem, Exit.CREDENTIALS)
+        return _refused(url, what, package, said)
     if isinstance(error, FileNotFoundError) or status == 404:
         fix = "Make the bucket, or correct its name; the folder in it need not exist."
         problem = Problem(
@@ -155,6 +153,13 @@ def store_problem(error: Exception, url: str, what: str) -> RunnerError:
     told = f"The store for {what} cannot be reached, or does not do what it is asked: {in_short(error)}."
     fix = "Check the address (AWS_ENDPOINT_URL for a store of your own) and the network, then run the same command."
     return RunnerError(Problem(code="store/unavailable", what=told, where=where, fix=fix), Exit.UNAVAILABLE)
+
+
+def _refused(url: str, what: str, package: str, said: str) -> RunnerError:
+    fix = f"Check the credentials ({CREDENTIALS.get(package, 'in the environment')}) and their rights to it."
+    told = f"The store refuses access for {what}{said}."
+    where = Where(path=masked(url))
+    return RunnerError(Problem(code="store/refused", what=told, where=where, fix=fix), Exit.CREDENTIALS)
 
 
 def _is_refusal(error: Exception, status: int | None) -> bool:
