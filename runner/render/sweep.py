@@ -48,7 +48,7 @@ def _dot(row: Mapping[str, Any], kind: Kind, axis: Axis, units: Units, more: str
     low, high = score["low"], score["high"]
     known = low is not None and high is not None and score["mean"] is not None
     return Dot(
-        name=f"{row['number']} {row['label']}{more}",
+        name=f"{row['number']} {row['label'].replace(',', ', ')}{more}",
         kind=kind,
         at=None if score["mean"] is None else axis.at(score["mean"]),
         low=axis.at(low) if known else None,
