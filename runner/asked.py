@@ -8,11 +8,15 @@ from typing import Any
 PATIENCE = ("max_parallel", "timeout_seconds", "processes", "accelerator")
 # What changes no result; of the budget, the price of the machine does count, as the return rests on it.
 VOLATILE = ("description", "checkpoint", "tracking", "budget", "resources", "sweep")
+WHITHER = ("to", "private")  # of what is delivered
 
 
 def asked_for(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without tracking, checkpoints, limits, machines and the other points of a sweep."""
+    """The values without tracking, checkpoints, limits, machines, a sweep's other points and where the weights go."""
     asked: dict[str, Any] = {key: _without_patience(item) for key, item in values.items() if key not in VOLATILE}
+    if "delivery" in asked:  # but not where it goes
+        asked["delivery"] = {key: value for key, value in asked["delivery"].items() if key not in WHITHER}
+        asked = {key: value for key, value in asked.items() if key != "delivery" or value}
     asked["usd_per_hour"] = (values.get("budget") or {}).get("usd_per_hour")
     return asked
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runner.attempts import DEFAULT_LIMIT, check_progress, read_attempts
 from runner.backends.base import Watch
+from runner.delivery import DeliveredFile, Pushed
+from runner.delivery.push import push_delivery
 from runner.disks import io_problem
 from runner.errors import EXIT_CODES, Exit, Interrupted, Problem, Refused, RunnerError
 from runner.manifest import Manifest
 from runner.masking import print_exception
 from runner.pipeline import run_lifecycle
+from runner.pushing import KEY, is_owed, open_place
 from runner.record import begin_record, keep_manifest, machine_in_short, write_record
 from runner.render import render_html
-from runner.report import Facts, Status, make_report
+from runner.report import Facts, Status, make_report, to_json
 from runner.rundir import EVENTS, RunDirectory
 from runner.schema import read_schema
 from runner.world import World
@@ -44,13 +47,20 @@ def report_faults(error: RunnerError, out: Path, world: World) -> None:
 
 
 def attempt(manifest: Manifest, run: RunDirectory, run_id: str, world: World, *, fresh: bool) -> Attempt:
-    """Carries the manifest out in its run directory and leaves a report there.
+    """Carries the manifest out in its run directory, leaves a report there, and sends the weights where they are to go.
+    Of a run that is done, only what was not sent yet.
 
     Raises RunnerError (73) only where the directory holds something else.
     """
     finished = run.claim(run_id, fresh=fresh)
-    if finished is not None:
-        return Attempt(report=finished, exit_code=Exit(finished["exit_code"]), repeated=True)
+    if finished is None:
+        done = _make(manifest, run, run_id, world)
+    else:
+        done = Attempt(report=finished, exit_code=Exit(finished["exit_code"]), repeated=True)
+    return _push(done, manifest, run, world) if is_owed(done.report, manifest.values) else done
+
+
+def _make(manifest: Manifest, run: RunDirectory, run_id: str, world: World) -> Attempt:
     facts = Facts(manifest=manifest, run_id=run_id, problems=list(world.told))
     with world.watch.interruptible():
         held_to = str(world.locked.path) if world.locked else None
@@ -77,6 +87,57 @@ def _carry_out(manifest: Manifest, world: World, run: RunDirectory, facts: Facts
     facts.tracking = world.tracker.finish(facts, int(exit_code), world.watch)
     report = _leave_report(run, facts, status, exit_code, started_at)
     return Attempt(report=report, exit_code=exit_code)
+
+
+def _push(done: Attempt, manifest: Manifest, run: RunDirectory, world: World) -> Attempt:
+    """The attempt with its weights sent away; where that fails, the run is done all the same, and the code says why it
+    should be started again."""
+    arrived: list[DeliveredFile] = []
+    to = manifest.values["delivery"]
+    place = open_place(to["to"], private=to.get("private", True), environment=world.environment)
+    pushed = Pushed(url=place.url, pushed_at=None, commit=None, files=(), serve=())
+    failure: RunnerError | None = None
+    try:
+        if done.repeated:
+            _begin_push(manifest, run, world)
+        world.watch.stage("push")
+        run.event("stage", stage="push")
+        with world.watch.interruptible():
+            pushed = push_delivery(done.report, run.path, place, world.watch, world.now, arrived)
+    except BaseException as error:
+        ours = _as_ours(error, world.watch, [run.path])
+        run.event("end", status="done", exit_code=int(ours.exit_code))
+        failure = _unless_idle(ours, manifest, run)
+        pushed = replace(pushed, files=tuple(arrived))
+    report = _with_push(done.report, pushed, failure)
+    if failure is None:
+        run.event("end", status="done", exit_code=report["exit_code"])
+    _write_report(run, report)
+    return Attempt(report=report, exit_code=Exit(report["exit_code"]))
+
+
+def _begin_push(manifest: Manifest, run: RunDirectory, world: World) -> None:
+    """Notes an attempt that only sends; raises RunnerError (70) where the last ones sent nothing."""
+    earlier = read_attempts(run.path / EVENTS)
+    run.event("attempt", number=len(earlier) + 1)
+    world.watch.note_saved_with(lambda what, amount: run.event("saved", what=what, amount=amount))
+    check_progress(earlier, _idle_limit(manifest))
+
+
+def _with_push(report: Mapping[str, Any], pushed: Pushed, failure: RunnerError | None) -> dict[str, Any]:
+    """The report with what became of the push, in place of what an earlier one left."""
+    others = [problem for problem in report["problems"] if problem["where"]["key"] != KEY]
+    told = [problem.at(replace(problem.where, key=KEY)) for problem in failure.problems] if failure else []
+    evaluation, gate = report["evaluation"], report["manifest"]["values"]["gate"]
+    verdict = _exit_of(evaluation["verdict"], evaluation["identical_share"], gate["task"], gate["policy"])
+    exit_code = failure.exit_code if failure else verdict
+    return {
+        **report,
+        "exit_code": int(exit_code),
+        "exit_meaning": EXIT_CODES[exit_code].meaning,
+        "delivery": {**report["delivery"], "to": to_json(pushed)},
+        "problems": [*map(to_json, told), *others],
+    }
 
 
 def _begin(manifest: Manifest, world: World, run: RunDirectory, facts: Facts) -> None:
@@ -137,13 +198,17 @@ def _leave_report(
 ) -> Mapping[str, Any]:
     """Writes the page first and the JSON last: where there is a report.json, everything else is there too."""
     report = make_report(facts, status, exit_code, started_at)
-    check_report(report)
-    run.write_text("report.html", render_html(report))
     run.event("end", status=status, exit_code=int(exit_code))
     if facts.record:
         write_record(run, facts)
-    run.write_json("report.json", report)
+    _write_report(run, report)
     return report
+
+
+def _write_report(run: RunDirectory, report: Mapping[str, Any]) -> None:
+    check_report(report)
+    run.write_text("report.html", render_html(report))
+    run.write_json("report.json", report)
 
 
 def check_report(report: Mapping[str, Any]) -> None:
@@ -154,9 +219,14 @@ def check_report(report: Mapping[str, Any]) -> None:
 
 
 def _exit_of_verdict(facts: Facts) -> Exit:
+    assert facts.plan and facts.evaluation
+    found, gate = facts.evaluation, facts.plan.gate
+    return _exit_of(found.verdict, found.identical_share, gate.task, gate.policy)
+
+
+def _exit_of(verdict: str, identical_share: float, task: str, policy: str) -> Exit:
     """0 when tuning helped, or when the policy only warns; 3 otherwise. Where tuning is for a shorter prompt or a
     smaller model, answers that are as good as before are what was wanted, but not of an adapter that does nothing."""
-    assert facts.plan and facts.evaluation
-    wanted = ("improved", "equivalent") if facts.plan.gate.task in ("cost", "latency") else ("improved",)
-    helped = facts.evaluation.verdict in wanted and facts.evaluation.identical_share < 1
-    return Exit.DONE if helped or facts.plan.gate.policy != "enforce" else Exit.SAID_NO
+    wanted = ("improved", "equivalent") if task in ("cost", "latency") else ("improved",)
+    helped = verdict in wanted and identical_share < 1
+    return Exit.DONE if helped or policy != "enforce" else Exit.SAID_NO

@@ -11,6 +11,7 @@ from runner.backends.wandb import has_login
 from runner.credentials import keys_named_in
 from runner.document import Document, read_document, set_value
 from runner.errors import Exit, Problem, RunnerError, Where
+from runner.pushing import destination, is_hub
 from runner.rules import cross_rules, secret_rules
 from runner.schema import check_schema, read_schema
 from runner.variants import SECTION, expand, point_problems
@@ -56,6 +57,9 @@ def missing_credentials(manifest: Manifest, environment: Mapping[str, str]) -> I
     if manifest.document.get("tracking", "wandb") == "online" and not has_login(environment):
         where = manifest.document.where(("tracking", "wandb"), value=True)
         yield _not_here("There is no key of W&B here.", "WANDB_API_KEY", where)
+    if is_hub(destination(manifest.values) or "") and not any(map(environment.get, ("HF_TOKEN", "HF_TOKEN_FILE"))):
+        where = manifest.document.where(("delivery", "to"), value=True)
+        yield _not_here("There is no token for the hub here.", "HF_TOKEN", where)
 
 
 def _not_here(what: str, name: str, where: Where) -> Problem:

@@ -35,6 +35,7 @@ def run_lifecycle(manifest: Manifest, world: World, run: RunDirectory, facts: Fa
         facts.plan = plan = make_plan(manifest, session.facts)
         scoring = read_scoring(plan)
         world.check_primary(plan)
+        world.check_destination(plan)
         world.track(plan, run, facts)
         run.begin()
         write_record(run, facts)

@@ -45,6 +45,9 @@ def _preview(manifest: Manifest, world: World, console: Console, num_points: int
     scoring = read_scoring(plan)
     console.line(console.paint("Resolved values", "bold"))
     console.line(table(list(_values(plan)), words=True))
+    if plan.delivery.to:
+        world.check_destination(plan)
+        console.line(f"   The weights will go to {plan.delivery.to}, which takes them")
     console.line(f"   W&B will be {mode}{f': {why}' if why else ''}")
     folder = world.cache / "plans" / identify(manifest, hashing(world.cache)) / "data"
     dataset = prepare_data(plan, session, folder, world.cache, world.watch)

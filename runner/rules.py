@@ -9,6 +9,7 @@ from runner.backends import APPROACHES
 from runner.document import Document, KeyPath, Value
 from runner.errors import Problem
 from runner.masking import is_environment_name, kind_of_secret
+from runner.pushing import is_hub, target_fault
 from runner.schema import read_schema, secret_problem
 
 METRIC_NEEDS = {  # what a metric cannot do without: the key under eval, and an example of it
@@ -21,6 +22,7 @@ ADAPTER_KEYS = ("rank", "alpha", "dropout", "target_modules", "rslora", "dora") 
 ASKS_FOR_NOTHING = (None, False, "auto")  # and 0, which Python takes for False
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on Linux; see pathconf(3)
 OWN_NAMES = ("base", "tuned", "zero_shot", "instruction", "few_shot", "nearest", "judge", "forgetting")
+RUN_ID_CHARACTERS = 10
 OWN_FILES = ("judge-", "forgetting-")
 
 
@@ -43,6 +45,7 @@ def cross_rules(document: Document, problems: Sequence[Problem]) -> Iterator[Pro
     yield from _gate_rules(document, faulty)
     yield from _price_rules(document, faulty)
     yield from _machine_rules(document, faulty)
+    yield from _delivery_rules(document, faulty)
 
 
 def secret_rules(document: Document) -> Iterator[Problem]:
@@ -318,4 +321,23 @@ def _machine_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
             what=f"{nodes or 1} x {max(1, gpus or 0)} GPUs are asked for, and approach.processes is {processes}.",
             where=document.where(("approach", "processes"), value=True),
             fix="Write approach.processes: auto, one for each GPU.",
+        )
+
+
+def _delivery_rules(document: Document, faulty: set[str]) -> Iterator[Problem]:
+    """The weights go to a place that there can be, and what is asked of it is something that it can be."""
+    place = ("delivery", "to")
+    if _is_faulty(faulty, "delivery"):
+        return
+    to = document.get(*place)
+    suffix = len("-") + RUN_ID_CHARACTERS if document.get("sweep") else 0  # each point has a repository of its own
+    if to is not None and (fault := target_fault(to, suffix)):
+        what = f"'delivery.to' cannot be used. {fault[0]}"
+        yield Problem(code="delivery/bad-url", what=what, where=document.where(place, value=True), fix=fault[1])
+    elif document.get("delivery", "private") is not None and not (to and is_hub(to)):
+        yield Problem(
+            code="delivery/unused",
+            what="'delivery.private' is for a repository of the hub; who reads a bucket is decided there.",
+            where=document.where(("delivery", "private")),
+            fix="Remove it, or write  to: hf://owner/name",
         )

@@ -31,6 +31,10 @@ def summarize(console: Console, report: Mapping[str, Any], path: Path, following
     console.problems(_problems(report))
     for line in (report.get("delivery") or {}).get("serve", ()):
         console.line(f"serve   {line['command']}")
+    if to := (report.get("delivery") or {}).get("to"):
+        console.line(f"sent    {to['url']}" if to["pushed_at"] else f"unsent  not all of it is at {to['url']}")
+        for line in to["serve"]:
+            console.line(f"there   {line['command']}")
     console.line(f"report  {path / 'report.json'}")
     console.line(f"look    {path / 'report.html'}")
     console.line(f"next    {following}")
@@ -74,7 +78,8 @@ def _comparisons(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def next_command(report: Mapping[str, Any], path: Path, again: str) -> str:
     """What to type now: the same again, the tracker's upload, or a look at the answers."""
-    if report["status"] == "interrupted":
+    sent = (report.get("delivery") or {}).get("to")
+    if report["status"] == "interrupted" or (sent and sent["pushed_at"] is None):
         return again
     if report["status"] == "refused" and report["gate"] and report["gate"]["enough"]:
         prompt = path / "gate" / f"{report['gate']['enough']}.prompt.json"

@@ -11,6 +11,7 @@ from pathlib import Path
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.identity import file_hash, identify
 from runner.manifest import Manifest
+from runner.pushing import KEY, destination, of_point
 from runner.variants import SECTION, Variant, apply, expand
 
 ALONE = f"{SECTION}=null"  # what makes a manifest with a sweep one without
@@ -33,16 +34,16 @@ class Point:
 def points(manifest: Manifest, hash_of: Callable[[Path], str] = file_hash) -> tuple[Point, ...]:
     """The points of the manifest's sweep; none where it has no sweep. Reads the files that it names, each once."""
     hash_of = cache(hash_of)
-    return tuple(
-        Point(
-            number=number,
-            label=variant.label,
-            overrides=tuple(setting.assignment for setting in variant.settings),
-            manifest=own,
-            run_id=identify(own, hash_of),
-        )
-        for number, (variant, own) in enumerate(_variants(manifest))
-    )
+    return tuple(_point(number, *found, hash_of) for number, found in enumerate(_variants(manifest)))
+
+
+def _point(number: int, variant: Variant, own: Manifest, hash_of: Callable[[Path], str]) -> Point:
+    run_id = identify(own, hash_of)
+    own_place = any(setting.assignment.startswith(f"{KEY}=") for setting in variant.settings)
+    if (to := destination(own.values)) and not own_place:  # else each would replace the one before
+        own.values["delivery"]["to"] = of_point(to, variant.label, run_id)
+    overrides = tuple(setting.assignment for setting in variant.settings)
+    return Point(number=number, label=variant.label, overrides=overrides, manifest=own, run_id=run_id)
 
 
 def point_manifests(manifest: Manifest) -> list[Manifest]:

@@ -21,6 +21,7 @@ from runner.machine.gpu import look
 from runner.machine.gpu.accelerator import Look, confirm, settle_accelerator
 from runner.manifest import Manifest
 from runner.plan import Plan, model_reference
+from runner.pushing import open_place
 from runner.report import Facts
 from runner.rundir import RunDirectory
 from runner.tracking import NullTracker, Tracker, choose_mode, open_tracker
@@ -135,6 +136,12 @@ class World:
             self.open_chat(judge.endpoint).check()
         if embedding and primary == "similarity":
             self.open_embedder(embedding)
+
+    def check_destination(self, plan: Plan) -> None:
+        """Looks whether the weights can be sent where they are to go; raises RunnerError (64, 69, 73, 77)."""
+        delivery = plan.delivery
+        if delivery.to:
+            open_place(delivery.to, private=delivery.private, environment=self.environment).check()
 
     def open_chat(self, endpoint: Endpoint) -> Chat:
         """The client of an endpoint; it keeps what was answered in the cache."""

@@ -25,6 +25,8 @@ from tests.fakes import quickstart
         ("seed=7", True),
         ("hyperparameters.max_length=512", True),
         ("delivery.merge=true", True),
+        ("delivery.to=s3://bucket/models", False),
+        ("delivery={ to: hf://owner/name, private: false }", False),
     ],
 )
 def test_only_what_changes_the_result_makes_another_run(assignment: str, is_another: bool) -> None:

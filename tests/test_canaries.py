@@ -20,6 +20,7 @@ from urllib.parse import quote
 import pytest
 
 from runner.errors import Exit
+from tests.hub_server import serving_hub
 
 ROOT = Path(__file__).parents[1]
 Write = Callable[..., Path]
@@ -224,6 +225,24 @@ def refused_tracker(planted: Planted) -> int:
     return planted.run(tracking={"wandb": "online"}, more=more)
 
 
+def pushed(planted: Planted) -> int:
+    with serving_hub() as hub:
+        hub.token = HF
+        code = planted.run(delivery={"to": "hf://owner/tiny"}, more={**hub.environment})
+        contents = hub.repositories["owner/tiny"].files
+    for name, content in contents.items():  # what left the machine is searched like what stayed
+        path = planted.folder / "hub" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert "adapter_model.safetensors" in contents and pickles(planted.folder / "hub") == []
+    return code
+
+
+def refused_push(planted: Planted) -> int:
+    more = {"HF_ENDPOINT": f"http://{planted.host}/denied", "HF_HUB_OFFLINE": "0"}
+    return planted.run(delivery={"to": "hf://owner/tiny"}, more=more)
+
+
 def invalid(planted: Planted) -> int:
     manifest = planted.write(tracking={"wandb": "off", "api_key": LITERAL}, description=f"with {SHAPED}")
     code = planted("validate", manifest, "--format", "json")
@@ -236,7 +255,7 @@ def invalid(planted: Planted) -> int:
 
 
 FAST = [(usage, Exit.USAGE), (usage_of_set, Exit.USAGE), (invalid, Exit.MANIFEST)]
-SLOW = [(done, Exit.DONE), (refused_tracker, Exit.CREDENTIALS)]
+SLOW = [(done, Exit.DONE), (refused_tracker, Exit.CREDENTIALS), (pushed, Exit.DONE), (refused_push, Exit.CREDENTIALS)]
 LONG = [
     (said_no, Exit.SAID_NO),
     (rejected, Exit.DATA_REJECTED),

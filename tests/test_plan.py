@@ -227,9 +227,10 @@ def test_layers_to_adapt_are_those_listed_or_all(
 
 def test_processes_checkpoints_and_delivery_come_through(tmp_path: Path) -> None:
     bare = plan_of(tmp_path)
-    assert (bare.processes, bare.checkpoint, bare.delivery) == (None, CheckpointPlan(), DeliveryPlan(merge=False))
+    assert (bare.processes, bare.checkpoint) == (None, CheckpointPlan())
+    assert bare.delivery == DeliveryPlan(merge=False, to=None, private=True)
     plan = plan_of(tmp_path, "approach.processes=2", "checkpoint={ every_steps: 7, keep: 1 }", "delivery.merge=true")
-    assert (plan.processes, plan.delivery) == (2, DeliveryPlan(merge=True))
+    assert (plan.processes, plan.delivery) == (2, DeliveryPlan(merge=True, to=None, private=True))
     assert plan.checkpoint == CheckpointPlan(every_steps=7, keep=1)
 
 

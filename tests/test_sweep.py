@@ -338,3 +338,12 @@ def test_any_sweep_is_points_that_can_be_repeated_or_problems_with_a_place(write
     for point in found:
         assert identify(load_manifest(write.path, (ALONE, *point.overrides))) == point.run_id
         assert point.label == Path(point.label).name and len(point.label.encode()) <= 200
+
+
+@pytest.mark.parametrize(("to", "between"), [("s3://bucket/models", "/"), ("hf://owner/name", "-")])
+def test_the_weights_of_each_point_go_to_a_place_of_its_own(write: Writer, to: str, between: str) -> None:
+    manifest = write({"grid": RANKS}, delivery={"to": to})
+    places = [point.manifest.values["delivery"]["to"] for point in points(manifest)]
+    assert len(set(places)) == 2 and all(place.startswith(f"{to}{between}") for place in places)
+    assert manifest.values["delivery"]["to"] == to
+    assert [point.run_id for point in points(manifest)] == [point.run_id for point in points(write({"grid": RANKS}))]

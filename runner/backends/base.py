@@ -223,7 +223,7 @@ class Progress(Protocol):
     def advance(self, amount: int = 1, **facts: float | str) -> None: ...
 
 
-Saved = Literal["step", "answers"]
+Saved = Literal["step", "answers", "files"]
 
 
 class Watch(Protocol):
@@ -232,7 +232,7 @@ class Watch(Protocol):
     While the context `interruptible` is open, a request raises Interrupted without waiting for a `check`: at once, or
     after a grace. It is for what may be cut short anywhere: what it leaves on disk must be whole, or known to be torn.
     `saved` tells of work that is on disk and that the next attempt need not do again: the training step reached, or a
-    number of new answers.
+    number of new answers, or of delivered files that were sent away.
     """
 
     def stage(self, name: str) -> None: ...

@@ -19,8 +19,9 @@ CLUSTERS = ("skypilot", "kubernetes", "kubeflow", "slurm", "awsbatch")
 LOGS = ("auto", "text", "json")
 DOCTOR = (
     "look at this machine: GPU, limits, packages, folders, servers, credentials",
-    "Exits with 0 when every check is ok or a warning; otherwise with what a run would end with, and of several codes "
-    "the first of 78, 66, 77, 73, 74, 69: what no retry would change comes first. What cannot be known counts as 69.",
+    "Exits with 0 when every check is ok or a warning; otherwise with what a run would end with, and of several "
+    "codes the first of 78, 64, 66, 77, 73, 74, 69: what no retry would change comes first. "
+    "What cannot be known counts as 69.",
 )
 
 

@@ -22,12 +22,14 @@ Done = TypeVar("Done")
 SWEEP_FILES = ("sweep.html", "sweep.json")
 
 
-def already_mirrored(url: str, path: Path, run_id: str) -> Mapping[str, Any] | None:
-    """The report of this very run, where the mirror has it done; on a machine that has nothing of it, report and page
-    are put into the run directory. Raises RunnerError (64, 69, 73, 77)."""
+def already_mirrored(
+    url: str, path: Path, run_id: str, is_all: Callable[[Mapping[str, Any]], bool]
+) -> Mapping[str, Any] | None:
+    """The report of this very run, where the mirror has it done and it `is_all` that is to be done; on a machine that
+    has nothing of it, report and page are put into the run directory. Raises RunnerError (64, 69, 73, 77)."""
     from runner.mirror import finished_in_mirror
 
-    return finished_in_mirror(url, path, run_id)
+    return finished_in_mirror(url, path, run_id, is_all)
 
 
 def send_sweep(url: str, folder: Path) -> RunnerError | None:

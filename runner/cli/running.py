@@ -29,6 +29,7 @@ from runner.outcome import Outcome
 from runner.packages import require_training
 from runner.platforms import Platform, find_platform, hand_over, leave_failure
 from runner.progress import LiveWatch
+from runner.pushing import check_apart, destination, is_owed
 from runner.rundir import RunDirectory, finished_report
 from runner.stopping import Stop
 from runner.streams import LastingStream
@@ -102,7 +103,8 @@ def _attempt_run(
     ranks = place(os.environ)
     with LiveWatch(console, stop).interruptible():
         check_one_machine(url, ranks, num_on_this_machine(os.environ))
-        report = None if args.fresh or ranks.size > 1 else _finished(path, url, run_id)
+        check_apart(destination(held.manifest.values), url)
+        report = None if args.fresh or ranks.size > 1 else _finished(path, url, run_id, held.manifest.values)
         if report is not None:
             return with_mirror(_show(console, report, path, args.again, stop, repeated=True), url, None, console)
         require_training()
@@ -117,9 +119,17 @@ def _attempt_run(
     return with_mirror(shown, url, behind, console)
 
 
-def _finished(path: Path, url: str | None, run_id: str) -> Mapping[str, Any] | None:
-    """The report of this very run where it is done: in its mirror, where it has one."""
-    return already_mirrored(url, path, run_id) if url else finished_report(path, run_id)
+def _finished(path: Path, url: str | None, run_id: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The report of this very run where it is done and nothing is left to be sent away: in its mirror, where it has
+    one."""
+
+    def is_all(report: Mapping[str, Any]) -> bool:
+        return not is_owed(report, values)
+
+    if url:
+        return already_mirrored(url, path, run_id, is_all)
+    report = finished_report(path, run_id)
+    return report if report is not None and is_all(report) else None
 
 
 def _in_directory(

@@ -31,6 +31,7 @@ from runner.outcome import Outcome
 from runner.packages import require_training
 from runner.platforms import VARIABLES
 from runner.progress import LiveWatch
+from runner.pushing import is_owed
 from runner.ranking import Result, report_sweep
 from runner.records import read_record
 from runner.rundir import RECORD, REPORT, RunDirectory, finished_report
@@ -75,12 +76,18 @@ def _known(manifest: Manifest, found: Sequence[Point], folder: Path) -> Mapping[
     """The report of the sweep where all of its points are done and it says so; nothing is opened for writing."""
     results = []
     for point in found:
-        report = finished_report(point_directory(folder, point), point.run_id)
+        report = _done(point, folder)
         if report is None:
             return None
         results.append(_result(point, folder, Exit(report["exit_code"])))
     known = report_sweep(manifest, results, None)
     return known if read_sweep(folder) == known else None
+
+
+def _done(point: Point, folder: Path) -> Mapping[str, Any] | None:
+    """The report of a point that is done, its weights sent away where they are to be."""
+    report = finished_report(point_directory(folder, point), point.run_id)
+    return None if report is None or is_owed(report, point.manifest.values) else report
 
 
 def _open(folder: Path) -> RunDirectory:
@@ -112,7 +119,7 @@ def _settle(
 ) -> tuple[Exit | None, bool]:
     """The exit code of a point, None where it is left for the next time, and whether the others may go on."""
     head = f"== point {point.number} ({point.number + 1} of {num_points}): {point.label}"
-    done = None if args.fresh else finished_report(point_directory(folder, point), point.run_id)
+    done = None if args.fresh else _done(point, folder)
     if done is not None:
         console.line(console.paint(f"{head}: already done", "bold"))
         return Exit(done["exit_code"]), True

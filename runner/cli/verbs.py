@@ -22,7 +22,7 @@ from runner.files import write_whole
 from runner.identity import hashing
 from runner.manifest import missing_credentials
 from runner.packages import missing_for_training, require_training
-from runner.rundir import RunDirectory, read_report
+from runner.rundir import REPORT, RunDirectory, read_report
 from runner.schema import read_schema
 from runner.stopping import Stop
 from runner.summary import next_command, summarize
@@ -117,8 +117,10 @@ def doctor(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     from runner.doctor.checks import Patient
 
     manifest = open_manifest(args.manifest) if args.manifest else None
-    out = find_destination(args.out, os.environ).folder
-    checks = list(examine(Patient.admit(manifest, out, os.environ, cache_folder())))
+    with contextlib.suppress(RunnerError):  # which is one of the checks
+        take_files(os.environ, keys_named_in(manifest.values).values() if manifest else ())
+    patient = Patient.admit(manifest, find_destination(args.out, os.environ), os.environ, cache_folder())
+    checks = list(examine(patient))
     show(checks, console, args.format)
     return exit_of(checks)
 
@@ -155,5 +157,6 @@ def fetch(args: argparse.Namespace, console: Console, stop: Stop) -> Exit:
     folder = args.directory or Path("runs") / args.url.rstrip("/").rpartition("/")[2]
     num_files = fetch(args.url, folder, console.say)
     console.line(f"{num_files} files are in {folder}")
-    console.line(f"next    runner report {shlex.quote(str(folder))}")
+    if (folder / REPORT).is_file():  # else it is a delivery
+        console.line(f"next    runner report {shlex.quote(str(folder))}")
     return Exit.DONE

@@ -12,7 +12,7 @@ from runner.backends.base import Form, HeldOutLoss, Reply, TrainedModel
 from runner.conversation import Example
 from runner.data.prepare import Dataset
 from runner.delivery.card import CardFacts, make_card
-from runner.delivery.parts import Check, DeliveredFile, Delivery
+from runner.delivery.parts import Check, DeliveredFile, Delivery, Pushed
 from runner.delivery.serve import ServeLine, serve_lines
 from runner.errors import Exit, Problem, RunnerError
 from runner.evaluate import Evaluation
@@ -21,7 +21,7 @@ from runner.plan import Plan
 from runner.rundir import RunDirectory
 from runner.scoring import Outside, Scoring, mean_of, score
 
-__all__ = ["Check", "DeliveredFile", "Delivery", "ServeLine", "check_delivery", "deliver"]
+__all__ = ["Check", "DeliveredFile", "Delivery", "Pushed", "ServeLine", "check_delivery", "deliver"]
 
 NUM_ANSWERED = 32  # rows answered again, or as many more as fill a batch; the loss is that of all test rows
 # Mean nats per token. The same numbers give the same loss but for the order of sums; merging rounds every weight once

@@ -39,6 +39,18 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """Where delivered files were sent (`delivery.to`), by their names there; `pushed_at` is None while some are
+    missing, `commit` in a bucket."""
+
+    url: str
+    pushed_at: str | None
+    commit: str | None
+    files: tuple[DeliveredFile, ...]
+    serve: tuple[ServeLine, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Delivery:
     """What the run leaves to be used; without a card and lines that serve it where a check does not agree."""
 
@@ -48,3 +60,4 @@ class Delivery:
     checks: tuple[Check, ...]
     serve: tuple[ServeLine, ...]
     card: str | None
+    to: Pushed | None = None

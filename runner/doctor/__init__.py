@@ -16,7 +16,15 @@ from runner.doctor.storage import look_at_storage
 from runner.errors import Exit
 
 # Of several codes the one that no retry would change comes first, so that a scheduler does not try again in vain.
-RANKING = (Exit.MANIFEST, Exit.INPUT_MISSING, Exit.CREDENTIALS, Exit.RUN_DIRECTORY, Exit.IO, Exit.UNAVAILABLE)
+RANKING = (
+    Exit.MANIFEST,
+    Exit.USAGE,
+    Exit.INPUT_MISSING,
+    Exit.CREDENTIALS,
+    Exit.RUN_DIRECTORY,
+    Exit.IO,
+    Exit.UNAVAILABLE,
+)
 COLOURS = {"ok": "good", "warning": "warning", "fail": "error", "unknown": "warning"}
 
 

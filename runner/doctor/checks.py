@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from runner.destination import Destination
 from runner.errors import Exit, Problem
 from runner.identity import hashing, identify, run_directory
 from runner.machine.cgroups import ROOT
@@ -30,26 +32,30 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Patient:
-    """The machine and the run that are examined. Without a manifest, only what every run needs is looked at."""
+    """The machine and the run that are examined; `url` is the mirror of the run directory. Without a manifest, only
+    what every run needs is looked at."""
 
     manifest: Manifest | None
     environment: Mapping[str, str]
     cache: Path
     run_directory: Path
     run_id: str | None = None
+    url: str | None = None
     root: Path = ROOT
 
     @classmethod
-    def admit(cls, manifest: Manifest | None, out: Path | None, environment: Mapping[str, str], cache: Path) -> Patient:
+    def admit(
+        cls, manifest: Manifest | None, destination: Destination, environment: Mapping[str, str], cache: Path
+    ) -> Patient:
         """The machine as a run of the manifest, or any run, would find it. Raises RunnerError (73) where a service
         names a bucket that is not mounted."""
         platform = find_platform(environment)
-        root = platform.root if platform else None
+        root, out = platform.root if platform else None, destination.folder
+        seen = partial(cls, manifest=manifest, environment=environment, cache=cache, url=destination.url)
         if manifest is None:
-            return cls(manifest=None, environment=environment, cache=cache, run_directory=out or root or Path("runs"))
+            return seen(run_directory=out or root or Path("runs"))
         run_id = identify(manifest, hashing(cache))
-        folder = run_directory(manifest, run_id, out, root)
-        return cls(manifest=manifest, environment=environment, cache=cache, run_directory=folder, run_id=run_id)
+        return seen(run_directory=run_directory(manifest, run_id, out, root), run_id=run_id)
 
     @property
     def model(self) -> str | None:

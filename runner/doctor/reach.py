@@ -20,9 +20,12 @@ from runner.backends.wandb import Refused, Unreachable, check_login, has_login
 from runner.credentials import OF_LIBRARIES, keys_named_in, read_files
 from runner.data.reading.clients import is_http, make_request
 from runner.data.reading.sources import is_hub, is_url
-from runner.doctor.checks import Check, Patient, fail, ok, unknown, warning
+from runner.doctor.checks import Check, Patient, fail, failed, ok, unknown, warning
 from runner.errors import Exit, RunnerError
+from runner.masking import masked
+from runner.mirror import look_at_mirror
 from runner.plan import model_reference, without_secrets
+from runner.pushing import destination, open_place
 
 TIMEOUT_SECONDS = 5.0
 HUB = "https://huggingface.co"
@@ -78,6 +81,10 @@ Found = tuple[Check, float | None]
 
 def _questions(patient: Patient, environment: Mapping[str, str]) -> Iterator[Callable[[], Found]]:
     """What to ask whom. Nothing is asked of the hub where it is offline, or where the cache has the model."""
+    if patient.url:
+        yield functools.partial(
+            _ask_place, "mirror", patient.url, functools.partial(look_at_mirror, patient.url, patient.run_id)
+        )
     if patient.manifest is None:
         return
     values = patient.manifest.values
@@ -88,6 +95,10 @@ def _questions(patient: Patient, environment: Mapping[str, str]) -> Iterator[Cal
             yield functools.partial(_ask_hub, source.partition(":")[0], environment, kind="datasets")
         elif is_url(source):
             yield functools.partial(_ask_source, source)
+    if to := destination(values):
+        private = values["delivery"].get("private", True)
+        place = open_place(to, private=private, environment=environment)
+        yield functools.partial(_ask_place, "delivery.to", to, place.check)
     for endpoint in _endpoints(values):
         yield functools.partial(_ask_endpoint, endpoint, environment)
     wandb = values.get("tracking", {}).get("wandb", "auto")
@@ -168,6 +179,15 @@ def _ask_source(source: str) -> Found:
     except Exception as error:  # whatever a store's client raises
         return unknown(label, f"{shown}: {type(error).__name__}", "Ask from where its package is installed."), None
     return ok(label, f"{shown}: {size or 0:,} bytes"), None
+
+
+def _ask_place(label: str, url: str, check: Callable[[], None]) -> Found:
+    """Whether files can be put into a bucket or a repository, with these credentials."""
+    try:
+        check()
+    except RunnerError as error:
+        return failed(label, error.problems[0], error.exit_code), None
+    return ok(label, f"{masked(url)} takes what is written there"), None
 
 
 def _ask_endpoint(endpoint: Mapping[str, Any], environment: Mapping[str, str]) -> Found:

@@ -13,6 +13,7 @@ from runner.identity import identify
 from runner.launch.parcel import FOLDER, Parcel, files_elsewhere, pack
 from runner.manifest import Manifest
 from runner.plan import ResourcesPlan
+from runner.pushing import destination, is_hub
 from runner.schema import read_schema
 from runner.sweep import points
 
@@ -216,8 +217,11 @@ def _keys(manifest: Manifest, out: str | None) -> Iterator[Key]:
     taken = ["HF_TOKEN"] if _uses_the_hub(manifest) else []
     taken += ["WANDB_API_KEY"] if tracked == "auto" else []
     sources = _urls(manifest.values["data"])
+    to = destination(manifest.values) or ""
+    if is_hub(to):
+        required["HF_TOKEN"] = None
     for scheme, names in BUCKET_KEYS.items():
-        if any(url.startswith(f"{scheme}://") for url in (*sources, out or "")):
+        if any(url.startswith(f"{scheme}://") for url in (*sources, out or "", to)):
             taken += names
     for name in required:
         yield Key(name=name, is_required=True)

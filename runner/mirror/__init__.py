@@ -3,6 +3,6 @@ on from there."""
 
 from runner.mirror.fetching import fetch
 from runner.mirror.mirror import Mirror
-from runner.mirror.opening import finished_in_mirror, open_mirror
+from runner.mirror.opening import finished_in_mirror, look_at_mirror, open_mirror
 
-__all__ = ["Mirror", "fetch", "finished_in_mirror", "open_mirror"]
+__all__ = ["Mirror", "fetch", "finished_in_mirror", "look_at_mirror", "open_mirror"]

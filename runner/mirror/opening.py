@@ -27,15 +27,18 @@ DOWNLOADS = 8  # at a time
 OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def finished_in_mirror(url: str, path: Path, run_id: str) -> Mapping[str, Any] | None:
-    """The report of this very run, where it is done in the mirror. Where `path` does not exist, the report and its page
-    are put there; else nothing is taken or written. Raises RunnerError (64, 69, 73, 77)."""
+def finished_in_mirror(
+    url: str, path: Path, run_id: str, is_all: Callable[[Mapping[str, Any]], bool] = lambda report: True
+) -> Mapping[str, Any] | None:
+    """The report of this very run, where it is done in the mirror and it `is_all` that is to be done. Where `path` does
+    not exist, the report and its page are put there; else nothing is taken or written. Raises RunnerError (64, 69, 73,
+    77)."""
     store = open_store(url, ASKED_BY)
     try:
         store.sizes(LEASES)  # a list says why it is refused, which a look at one file does not
         whose = _object(store.read(WHOSE))
         report = _object(store.read("report.json")) if whose and whose.get("run_id") == run_id else None
-        if report is None or report.get("status") != "done":
+        if report is None or report.get("status") != "done" or not is_all(report):
             return None
         if not path.exists():
             for name in ("report.html", "report.json", WHOSE):
@@ -45,6 +48,20 @@ def finished_in_mirror(url: str, path: Path, run_id: str) -> Mapping[str, Any] |
             raise
         raise store_problem(error, url, ASKED_BY) from error
     return report
+
+
+def look_at_mirror(url: str, run_id: str | None) -> None:
+    """Looks whether a run could have its mirror there, leaving nothing behind; raises RunnerError (64, 69, 73, 77)."""
+    store = open_store(url, ASKED_BY)
+    try:
+        names = store.sizes()
+        if run_id is not None:
+            _check_owner(store, names, run_id, fresh=False)
+        store.probe()
+    except RunnerError:
+        raise
+    except Exception as error:  # the clients share no class of errors
+        raise store_problem(error, url, ASKED_BY) from error
 
 
 @contextlib.contextmanager

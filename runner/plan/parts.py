@@ -205,9 +205,12 @@ class BudgetPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryPlan:
-    """What is delivered besides the trained weights: with `merge`, the adapter folded into the base model too."""
+    """What is delivered besides the trained weights: with `merge`, the adapter folded into the base model too. `to` is
+    where it all goes (None: it stays in the run directory), a repository of the hub `private` or for everybody."""
 
     merge: bool
+    to: str | None
+    private: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,12 @@ class Store:
             except FileNotFoundError:
                 continue
 
+    def probe(self) -> None:
+        """Writes a file and removes it, to see whether that may be done."""
+        name = f".runner-probe-{uuid.uuid4().hex}"
+        self.write(name, b"")
+        self.remove([name])
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
@@ -98,24 +105,30 @@ def is_store(text: str) -> bool:
     return text.partition("://")[0] in PACKAGES and "://" in text
 
 
+def url_fault(url: str) -> str | None:
+    """Why the URL of a store cannot be used; None where it can."""
+    match = _URL.fullmatch(url)
+    if match is not None and "//" not in (match[3] or "") and (match[3] or "").strip("/"):
+        return None
+    return "It has a user or key in it" if "@" in url else "It names no folder of a bucket"
+
+
 def open_store(url: str, what: str) -> Store:
     """The prefix that a URL names, not looked at yet; `what` asked for it, as `--out` or a manifest's key does. Raises
     RunnerError (64) for a URL that is none, and where the package for it is missing."""
     place = Where(path=what)
-    match = _URL.fullmatch(url)
-    if match is None or "//" in (match[3] or "") or not (match[3] or "").strip("/"):
-        scheme = url.partition("://")[0]
-        said = "It has a user or key in it" if "@" in url else "It names no folder of a bucket"
+    scheme = url.partition("://")[0]
+    if said := url_fault(url):
         fix = f"Write it as {scheme}://bucket/folder; keys come from the environment."
         problem = Problem(code="store/bad-url", what=f"The URL cannot be used. {said}.", where=place, fix=fix)
         raise RunnerError(problem, Exit.USAGE)
-    package = PACKAGES[match[1]]
+    package = PACKAGES[scheme]
     try:
         import fsspec
 
         system, root = fsspec.core.url_to_fs(url, **_options(package))
     except ImportError as error:
-        raise RunnerError(_missing(match[1], package, place), Exit.USAGE) from error
+        raise RunnerError(_missing(scheme, package, place), Exit.USAGE) from error
     except ValueError as error:  # no account, no keys: what a client needs to begin at all
         raise _refused(url, what, package, "") from error
     except Exception as error:

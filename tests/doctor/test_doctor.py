@@ -22,11 +22,14 @@ from typing import Any
 
 import pytest
 
+from runner.destination import Destination
 from runner.doctor import exit_of, look_at_computer, look_at_software, look_at_storage, look_outside
 from runner.doctor.checks import Check, Patient, fail, ok, unknown, warning
 from runner.errors import Exit
 from runner.lease import NAME as LEASE
 from runner.manifest import load_manifest
+from tests.hub_server import serving_hub
+from tests.store_server import BUCKET, serving_store
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = """
@@ -46,14 +49,15 @@ eval:
 def patient(tmp_path: Path, extra: str = "", manifest: bool = True, **given: Any) -> Patient:
     values = {"train": "rows.jsonl", "model": "./model", "wandb": "off"}
     environment = given.pop("environment", {})
-    root = given.pop("root", Path("/"))
+    root, url = given.pop("root", Path("/")), given.pop("url", None)
     values.update(given)
     path = tmp_path / "m.yaml"
     path.write_text(MANIFEST.format(**values) + extra)
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     (tmp_path / "model").mkdir(exist_ok=True)
     (tmp_path / "model/config.json").write_text("{}")
-    made = Patient.admit(load_manifest(path) if manifest else None, tmp_path / "out", environment, tmp_path / "cache")
+    destination = Destination(folder=tmp_path / "out", url=url)
+    made = Patient.admit(load_manifest(path) if manifest else None, destination, environment, tmp_path / "cache")
     return made if root == Path("/") else Patient(**{**vars(made), "root": root})
 
 
@@ -317,3 +321,50 @@ def test_the_command_prints_a_table_for_people_and_json_for_programs(tmp_path: P
     told = json.loads(done.stdout)
     assert (done.returncode, told["exit_code"]) == (66, 66)
     assert {"name", "status", "what", "fix", "exit_code"} == set(told["checks"][0])
+
+
+def hold(url: str) -> str:
+    return f"delivery: {{to: {url}}}\n"
+
+
+@pytest.mark.parametrize("name", ["mirror", "delivery.to"])
+def test_a_bucket_is_written_to_and_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    url = f"s3://{BUCKET}/exp"
+
+    def look(url: str = url) -> Check:
+        given: dict[str, Any] = {"url": url} if name == "mirror" else {"extra": hold(url)}
+        return named(look_outside(patient(tmp_path, **given)), name)
+
+    with serving_store() as store:
+        for variable, value in store.environment.items():
+            monkeypatch.setenv(variable, value)
+        assert look().status == "ok" and store.names() == []
+        assert (look("s3://no-such-bucket/x").exit_code, store.names()) == (Exit.RUN_DIRECTORY, [])
+        store.fault = lambda request: (403, "AccessDenied") if request["REQUEST_METHOD"] == "PUT" else None
+        assert (look().status, look().exit_code) == ("fail", Exit.CREDENTIALS)
+        store.fault = lambda request: None
+        store.write("exp/somebody.safetensors", b"")
+        assert (look().status, look().exit_code) == ("fail", Exit.RUN_DIRECTORY)
+    gone = look()
+    assert (gone.status, gone.exit_code) == ("fail", Exit.UNAVAILABLE) and gone.fix
+
+
+def test_a_bucket_without_its_package_is_a_fault_of_the_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    found = named(look_outside(patient(tmp_path, hold("gs://bucket/x"))), "delivery.to")
+    assert (found.status, found.exit_code) == ("fail", Exit.USAGE) and found.fix == "pip install gcsfs"
+    assert exit_of([found]) == Exit.USAGE
+
+
+def test_a_repository_of_the_hub_is_not_asked_about_where_the_hub_is_off_or_nobody_has_a_token(tmp_path: Path) -> None:
+    with serving_hub() as hub:
+        extra = hold("hf://owner/name")
+        offline = {**hub.environment, "HF_HUB_OFFLINE": "1"}
+        found = named(look_outside(patient(tmp_path, extra, environment=offline)), "delivery.to")
+        assert (found.status, found.exit_code) == ("fail", Exit.USAGE)
+        lacking = {**hub.environment, "HF_TOKEN": ""}
+        found = named(look_outside(patient(tmp_path, extra, environment=lacking)), "delivery.to")
+        assert (found.status, found.exit_code) == ("fail", Exit.CREDENTIALS) and "HF_TOKEN" in found.fix
+        assert hub.repositories == {}

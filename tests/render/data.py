@@ -136,4 +136,11 @@ DELIVERY: dict[str, Any] = {
         {"name": "transformers", "command": "transformers serve runs/quickstart/merged"},
     ],
     "card": "runs/quickstart-3f9c1d27ab/model/README.md",
+    "to": {
+        "url": "hf://owner/quickstart",
+        "pushed_at": "2026-11-29T12:00:00+00:00",
+        "commit": "c0ffee" * 6,
+        "files": [{"name": "adapter_model.safetensors", "bytes": 19_560_312, "sha256": "9c41f0e7a2b8d365" * 4}],
+        "serve": [{"name": "copied from the hub", "command": "hf download owner/quickstart --local-dir quickstart"}],
+    },
 }

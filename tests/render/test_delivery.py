@@ -35,7 +35,7 @@ def test_one_form_that_does_not_agree_is_said_above_all_else(report: Report, for
 
 
 def test_what_was_not_loaded_again_does_not_read_as_fine(report: Report) -> None:
-    text = words(drawn(report, checks=[]))
+    text = words(drawn(report, checks=[], to=None))
     assert "not loaded again" in text and "✓" not in text and "The files were loaded again" not in text
 
 
@@ -53,7 +53,7 @@ def test_a_score_has_the_unit_of_its_metric(classes: Report, report: Report) -> 
 
 def test_each_serving_line_stands_whole_in_a_block_of_its_own(report: Report) -> None:
     blocks = re.findall(r'<pre class="command" tabindex="0"><code>(.*?)</code></pre>', drawn(report), flags=re.DOTALL)
-    assert blocks == [line["command"] for line in DELIVERY["serve"]]
+    assert blocks == [line["command"] for line in (*DELIVERY["serve"], *DELIVERY["to"]["serve"])]
     assert "How to serve it vLLM vllm serve small" in words(drawn(report))
     assert "How to serve it" not in drawn(report, serve=[])
 
@@ -74,3 +74,11 @@ def test_it_stands_after_training_and_only_where_something_was_delivered(report:
     assert "delivery" not in headings(render_html(report | {"delivery": None}))
     report.pop("delivery", None)
     assert "delivery" not in headings(render_html(report))
+
+
+def test_where_it_was_sent_is_said_and_whether_all_of_it_is_there(report: Report) -> None:
+    text = words(drawn(report))
+    assert "✓ all of it is there Sent to hf://owner/quickstart" in text and "c0ffee" in text
+    half = words(drawn(report, to=DELIVERY["to"] | {"pushed_at": None, "commit": None, "files": [], "serve": []}))
+    assert "✗ not all of it is there" in half and "✓ all of it is there" not in half and "Commit" not in half
+    assert "Where it is" not in drawn(report, to=None)

@@ -65,8 +65,9 @@ def in_delivery(report: Report) -> None:
     files = [{"name": HOSTILE, "bytes": 5, "sha256": HOSTILE}]
     serve = [{"name": HOSTILE, "command": HOSTILE}]
     checks = [DELIVERY["checks"][0] | {"form": HOSTILE}]
+    to = {"url": HOSTILE, "pushed_at": HOSTILE, "commit": HOSTILE, "files": files, "serve": serve}
     paths = dict.fromkeys(("model_dir", "merged_dir", "card"), HOSTILE)
-    report["delivery"] = {**paths, "files": files, "serve": serve, "checks": checks}
+    report["delivery"] = {**paths, "files": files, "serve": serve, "checks": checks, "to": to}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def in_delivery(report: Report) -> None:
         (in_rows, 8),
         (in_gate, 8),
         (in_training, 8),
-        (in_delivery, 9),
+        (in_delivery, 14),
     ],
 )
 def test_hostile_text_stays_text(report: Report, spoil: Callable[[Report], None], times: int) -> None:
