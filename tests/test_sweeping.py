@@ -41,7 +41,10 @@ class Sweep:
         self.points = points(load_manifest(self.experiment.manifest))
 
     def start(self, *more: str, out: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
-        own = self.experiment.environment("sweep") | {"RUNNER_TERMINATION_LOG": str(self.message), **environment}
+        own = self.experiment.environment("sweep", out or self.out) | {
+            "RUNNER_TERMINATION_LOG": str(self.message),
+            **environment,
+        }
         with self.log.open("w") as log:
             command = [*self.experiment.command(out or self.out), *more]
             return subprocess.Popen(command, cwd=ROOT, env=own, stdout=log, stderr=subprocess.STDOUT)
@@ -236,5 +239,7 @@ def test_a_sweep_by_itself_loads_nothing_heavy(make: Callable[..., Sweep]) -> No
     sweep = make()
     heavy = "{'torch', 'transformers', 'numpy', 'pyarrow'}"
     code = f"import sys, runner.cli.running\nassert not {heavy} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=sweep.experiment.environment(MARK), check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=sweep.experiment.environment(MARK, sweep.out), check=False
+    )
     assert done.returncode == 0
