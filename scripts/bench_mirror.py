@@ -66,7 +66,8 @@ def main() -> int:
         num_files = len(server.names("mirror-0/"))
     median = statistics.median(ratios)
     shown = ", ".join(f"{ratio:.3f}" for ratio in ratios)
-    print(f"mirror over alone {median:.3f} ({shown}; bar {BAR}); {num_files} files, {len(hashes)} hash(es) of weights")
+    weights = ", ".join(sorted(digest[:16] for digest in hashes))
+    print(f"mirror over alone {median:.3f} ({shown}; bar {BAR}); {num_files} files; weights {weights}")
     return 1 if median > BAR or len(hashes) > 1 else 0
 
 
