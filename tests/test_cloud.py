@@ -33,7 +33,7 @@ def commands() -> list[list[str]]:
 
 def test_every_command_of_ours_on_the_page_is_one() -> None:
     ours = [words[1:] for words in commands() if words[0] == "runner"]
-    assert {words[0] for words in ours} == {"validate", "plan", "export", "report"}
+    assert {words[0] for words in ours} == {"validate", "plan", "export", "fetch", "report"}
     for words in ours:
         make_parser().parse_args(words)
 

@@ -227,7 +227,7 @@ def test_a_request_in_any_stage_ends_with_75_and_the_same_command_finishes(
     assert_finishes(manifest, out)
 
 
-def wrapping(*_: object) -> None:
+def wrapping(*_: object, **__: object) -> None:
     """A library that makes its own error of whatever cuts it short."""
     try:
         ask()
@@ -235,7 +235,7 @@ def wrapping(*_: object) -> None:
         raise ImportError("could not import module") from error
 
 
-def swallowing(*_: object) -> None:
+def swallowing(*_: object, **__: object) -> None:
     """A library that lets nothing through at first."""
     with contextlib.suppress(BaseException):
         ask()
@@ -297,7 +297,7 @@ def test_a_request_before_the_run_directory_is_taken_leaves_none(
 def test_a_request_to_any_verb_is_honoured(
     write_experiment: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("runner.cli.opening.load_manifest", lambda *_: ask())
+    monkeypatch.setattr("runner.cli.opening.load_manifest", lambda *_, **__: ask())
     assert main(["validate", str(write_experiment())]) == Exit.INTERRUPTED
     assert "[run/interrupted]" in capsys.readouterr().out
 
