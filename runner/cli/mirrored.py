@@ -34,17 +34,16 @@ def already_mirrored(
 
 def send_sweep(url: str, folder: Path) -> RunnerError | None:
     """Puts what compares the points of a sweep beside their mirrors; the problem where the store does not take it."""
-    from runner.stores import open_store, store_problem
+    from runner.stores import as_problem, open_store
 
     try:
         store = open_store(url, "--out")
-        for name in SWEEP_FILES:
-            if (folder / name).is_file():
-                store.upload(folder / name, name)
+        with as_problem(url, "--out"):
+            for name in SWEEP_FILES:
+                if (folder / name).is_file():
+                    store.upload(folder / name, name)
     except RunnerError as error:
         return error
-    except Exception as error:  # the clients share no class of errors
-        return store_problem(error, url, "--out")
     return None
 
 

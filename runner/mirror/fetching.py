@@ -8,9 +8,9 @@ from pathlib import Path
 from runner.errors import Exit, Problem, RunnerError, Where
 from runner.masking import masked
 from runner.mirror.mirror import ANSWERS
-from runner.mirror.opening import download, is_ours
+from runner.mirror.opening import download
 from runner.mirror.tree import restorable
-from runner.stores import open_store, store_problem
+from runner.stores import as_problem, open_store
 
 
 def fetch(url: str, folder: Path, say: Callable[[str], None]) -> int:
@@ -25,7 +25,7 @@ def fetch(url: str, folder: Path, say: Callable[[str], None]) -> int:
             fix="Name a folder that does not exist yet.",
         )
         raise RunnerError(problem, Exit.RUN_DIRECTORY)
-    try:
+    with as_problem(url, "fetch", uses_disk=True):
         names = store.sizes()
         wanted = [name for name in restorable(names) if "/.lease/" not in name and f"{ANSWERS}/" not in name]
         if not wanted:
@@ -38,8 +38,4 @@ def fetch(url: str, folder: Path, say: Callable[[str], None]) -> int:
             raise RunnerError(problem, Exit.INPUT_MISSING)
         say(f"{len(wanted)} files, {sum(names[name] for name in wanted) / 1e6:,.1f} MB")
         download(store, folder, wanted)
-    except Exception as error:
-        if isinstance(error, RunnerError) or is_ours(error):
-            raise
-        raise store_problem(error, url, "fetch") from error
     return len(wanted)

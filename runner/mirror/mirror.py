@@ -14,7 +14,7 @@ from runner.errors import Exit, Problem, RunnerError, Where
 from runner.masking import masked
 from runner.mirror.lease import StoreLease
 from runner.mirror.note import Mirrored
-from runner.mirror.tree import State, Unit, scan
+from runner.mirror.tree import MARKER, State, Unit, scan
 from runner.stores import Store, store_problem
 
 ANSWERS = "answers"  # in the mirror: answers that were given, by the number of the lease under which they were
@@ -150,7 +150,7 @@ class Mirror:
         self._send_answers()
         here = {name for unit in units for name in unit.files}
         gone = [name for name in self._note.sent if name not in here]
-        for name in sorted(gone, key=lambda name: not name.endswith("/COMMIT.json")):
+        for name in sorted(gone, key=lambda name: not name.endswith(f"/{MARKER}")):
             self._check_lease()
             self._store.remove([name])
             del self._note.sent[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,12 +18,11 @@ from runner.mirror.mirror import ANSWERS, Mirror
 from runner.mirror.note import Mirrored
 from runner.mirror.tree import WHOSE, State, restorable
 from runner.rundir import RunDirectory
-from runner.stores import Store, open_store, store_problem
+from runner.stores import Store, as_problem, open_store
 
 ASKED_BY = "--out"
 BEHIND = 0  # the number of no lease: what is here is less than what the mirror has
 DOWNLOADS = 8  # at a time
-OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def finished_in_mirror(
@@ -34,7 +32,7 @@ def finished_in_mirror(
     not exist, the report and its page are put there; else nothing is taken or written. Raises RunnerError (64, 69, 73,
     77)."""
     store = open_store(url, ASKED_BY)
-    try:
+    with as_problem(url, ASKED_BY, uses_disk=True):
         store.sizes(LEASES)  # a list says why it is refused, which a look at one file does not
         whose = _object(store.read(WHOSE))
         report = _object(store.read("report.json")) if whose and whose.get("run_id") == run_id else None
@@ -43,25 +41,17 @@ def finished_in_mirror(
         if not path.exists():
             for name in ("report.html", "report.json", WHOSE):
                 store.download(name, path / name)
-    except Exception as error:  # the clients share no class of errors
-        if is_ours(error):
-            raise
-        raise store_problem(error, url, ASKED_BY) from error
     return report
 
 
 def look_at_mirror(url: str, run_id: str | None) -> None:
     """Looks whether a run could have its mirror there, leaving nothing behind; raises RunnerError (64, 69, 73, 77)."""
     store = open_store(url, ASKED_BY)
-    try:
+    with as_problem(url, ASKED_BY):
         names = store.sizes()
         if run_id is not None:
             _check_owner(store, names, run_id, fresh=False)
         store.probe()
-    except RunnerError:
-        raise
-    except Exception as error:  # the clients share no class of errors
-        raise store_problem(error, url, ASKED_BY) from error
 
 
 @contextlib.contextmanager
@@ -75,33 +65,20 @@ def open_mirror(
     missing; 64, 69 and 77 as stores have it, 74 where this machine's disk has no room.
     """
     store = open_store(url, ASKED_BY)
-    try:
+    with as_problem(url, ASKED_BY):
         names = store.sizes()
         _check_owner(store, names, run_id, fresh=fresh)
         lease = take_lease(store, say, run.lose)
-    except RunnerError:
-        raise
-    except Exception as error:  # the clients share no class of errors
-        raise store_problem(error, url, ASKED_BY) from error
     with contextlib.ExitStack() as stack:
         stack.callback(lease.release)
-        try:
+        with as_problem(url, ASKED_BY, uses_disk=True):
             note = _meet(store, run, run_id, lease, answers, say, fresh=fresh)
-        except Exception as error:
-            if isinstance(error, RunnerError) or is_ours(error):
-                raise
-            raise store_problem(error, url, ASKED_BY) from error
         mirror = Mirror(store, run.path, lease, AnswerTails(answers), say, note)
         stack.pop_all()
     with contextlib.closing(mirror):
         mirror.start()
         run.tell_changes(mirror.nudge)
         yield mirror
-
-
-def is_ours(error: Exception) -> bool:
-    """Whether it was this machine's disk that failed; stores' errors are OSErrors too."""
-    return isinstance(error, OSError) and (error.errno in OF_DISKS or error.filename is not None)
 
 
 def _check_owner(store: Store, names: Mapping[str, int], run_id: str, *, fresh: bool) -> None:

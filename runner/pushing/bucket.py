@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from runner.errors import RunnerError
 from runner.pushing.place import CARD, KEY, RECORD, Outgoing, Record, Sent, foreign
-from runner.stores import Store, open_store, store_problem
+from runner.stores import Store, as_problem, open_store
 
 Done = TypeVar("Done")
 
@@ -28,12 +27,8 @@ class BucketPlace:
 
     def _ask(self, do: Callable[[Store], Done]) -> Done:
         store = open_store(self.url, KEY)
-        try:
+        with as_problem(self.url, KEY):
             return do(store)
-        except RunnerError:
-            raise
-        except Exception as error:  # the clients share no class of errors
-            raise store_problem(error, self.url, KEY) from error
 
 
 def _check(store: Store) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ CREDENTIALS = {
 }
 _URL = re.compile(r"([a-z0-9]+)://([^/?#@\s]+)(/[^?#\s]*)?")
 PART_BYTES, PARTS_AT_ONCE = 16 << 20, 4  # of a large file, which the client holds in memory; S3 takes 10,000 of them
+OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60}  # seconds
 
 
@@ -147,6 +150,25 @@ def _options(package: str) -> dict[str, Any]:
 def _missing(scheme: str, package: str, place: Where) -> Problem:
     what = f"'{scheme}://' needs the package '{package}', which is not installed."
     return Problem(code="store/package-missing", what=what, where=place, fix=f"pip install {package}")
+
+
+@contextlib.contextmanager
+def as_problem(url: str, what: str, *, uses_disk: bool = False) -> Iterator[None]:
+    """Makes a problem of what a store's client raises inside; ours pass, and so does, where what is inside `uses_disk`,
+    an error of this machine's disk. Raises RunnerError as `store_problem` has it."""
+    try:
+        yield
+    except RunnerError:
+        raise
+    except Exception as error:  # the clients share no class of errors
+        if uses_disk and _is_of_disk(error):
+            raise
+        raise store_problem(error, url, what) from error
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether it was this machine's disk that failed; stores' errors are OSErrors too."""
+    return isinstance(error, OSError) and (error.errno in OF_DISKS or error.filename is not None)
 
 
 def store_problem(error: Exception, url: str, what: str) -> RunnerError:
